@@ -57,6 +57,11 @@
 #define LAYOUT_I8042_SIZE 5
 #define LAYOUT_I8042_GSI 1
 
+/* ACPI sleep registers of hardware-reduced ACPI, one byte each (acpi.h says how they answer). */
+#define LAYOUT_ACPI_SLEEP_CONTROL 0x600
+#define LAYOUT_ACPI_SLEEP_STATUS 0x601
+#define LAYOUT_ACPI_SLEEP_SIZE 2
+
 /* GSIs for virtio devices and, behind them, the VMGenID device. */
 #define LAYOUT_GSI_FIRST 5
 #define LAYOUT_GSI_LAST 23
