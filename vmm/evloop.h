@@ -63,7 +63,7 @@ int evloop_set_events(struct evloop *loop, struct ev_source *src, uint32_t event
 /* Remove @src; not added: no-op. Allowed in any handler, also its own. The fd stays open. */
 void evloop_remove(struct evloop *loop, struct ev_source *src);
 
-/* Arm @timer to fire once at @deadline_ns of CLOCK_MONOTONIC (replaces an earlier deadline). Never fails after the first call succeeded. */
+/* Arm @timer to fire once at @deadline_ns of CLOCK_MONOTONIC (replaces an earlier deadline). Always 0. */
 int evloop_arm(struct evloop *loop, struct ev_timer *timer, uint64_t deadline_ns) MUST_USE;
 
 /* Disarm; not armed: no-op. */
@@ -81,6 +81,9 @@ int evloop_turn(struct evloop *loop, int timeout_ms) MUST_USE;
 
 /* Make evloop_run() return after the present turn. Any thread; async-signal-safe. */
 void evloop_stop(struct evloop *loop);
+
+/* Make a turn that waits return, with nothing to dispatch. Any thread; async-signal-safe. */
+void evloop_wake(struct evloop *loop);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t evloop_now_ns(void);

@@ -45,9 +45,17 @@ bool log_parse_level(const char *text, enum log_level *out) MUST_USE;
 /* Is @level written at present? For callers that would otherwise compute an argument in vain. */
 bool log_enabled(enum log_level level);
 
-/* Lines that a sink did not take since the last call. */
+/* Lines that a sink did not take since the last call, and lines that log_site_allow() refused since the last call. */
 uint64_t log_take_missed(void);
+uint64_t log_take_limited(void);
 
+/*
+ * Write one line. A message of up to LOG_LINE_MAX bytes is whole; the rest of a longer one is cut off and marked
+ * " [cut]". Two threads (or a handler and its thread) with a message above LOG_SHORT_MAX at the same time: the second is cut
+ * at LOG_SHORT_MAX. errno is kept.
+ */
+#define LOG_SHORT_MAX 1500
+#define LOG_LINE_MAX (128 * 1024)
 void log_write(enum log_level level, const char *origin, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Limiter of one call site that a guest can trigger: 10 lines in 5 s, then silence and one line with the count. */
@@ -70,7 +78,7 @@ bool log_site_allow(struct log_site *site, const char *origin);
 #define log_guest(level, ...)                                                                                           \
 	do {                                                                                                            \
 		static struct log_site site_;                                                                           \
-		if (log_site_allow(&site_, LOG_ORIGIN))                                                                 \
+		if (log_enabled(level) && log_site_allow(&site_, LOG_ORIGIN))                                                                \
 			log_write((level), LOG_ORIGIN, __VA_ARGS__);                                                    \
 	} while (0)
 
