@@ -87,6 +87,8 @@ struct vm_config {
 	struct config_drive drive[CONFIG_MAX_DRIVES]; /* root first, then in order of first insertion */
 };
 
+struct json_out;
+
 /* Defaults of CONTRACT.md 4.5: 1 vCPU, 128 MiB, no drives. */
 void vm_config_init(struct vm_config *config);
 
@@ -96,5 +98,12 @@ void config_boot_source_fini(struct config_boot_source *boot);
 void config_drive_fini(struct config_drive *drive);
 void config_logger_fini(struct config_logger *logger);
 void config_serial_fini(struct config_serial *serial);
+
+/* Does @bucket limit nothing: not given, or no size, or no refill time, or a refill time beyond 64 bits of nanoseconds? */
+bool config_bucket_is_off(const struct config_bucket *bucket);
+
+/* Print `GET /machine-config` and `GET /vm/config` (CONTRACT.md 4.4) to @out (json.h). */
+void config_print_machine(struct json_out *out, const struct config_machine *machine);
+void config_print_vm(struct json_out *out, const struct vm_config *config);
 
 #endif
