@@ -38,8 +38,13 @@ enum boot_protocol {
 	BOOT_PROTOCOL_LINUX64, /* long mode, rsi = boot_params */
 };
 
-/* What an image says about itself without being run; unknown for compressed images. */
-enum boot_fact { BOOT_FACT_UNKNOWN, BOOT_FACT_NO, BOOT_FACT_YES };
+/* What an image says about its ACPI support without being run. */
+enum boot_acpi {
+	BOOT_ACPI_UNKNOWN,   /* compressed, or without section headers */
+	BOOT_ACPI_ABSENT,    /* not built in */
+	BOOT_ACPI_NEEDS_PCI, /* built in, but without PCI, and then Linux's never starts (acpi.h) */
+	BOOT_ACPI_USABLE,
+};
 
 /* A kernel that stands in guest memory. Plain data; may be copied. */
 struct boot_kernel {
@@ -49,7 +54,7 @@ struct boot_kernel {
 	gpa_t start, end;             /* [start, end): all it takes, bss and a bzImage's decompression area included */
 	uint64_t initrd_addr_max;     /* highest address that a byte of the initrd may have */
 	uint32_t cmdline_max;         /* longest command line it takes, in characters, at most LAYOUT_CMDLINE_MAX - 1 */
-	enum boot_fact has_acpi;      /* is ACPI built in? */
+	enum boot_acpi acpi;
 	uint32_t setup_header_len;    /* bytes; 0 unless is_bzimage */
 	uint8_t setup_header[BOOT_SETUP_HEADER_MAX]; /* from offset 0x1f1 of the image */
 };
@@ -93,7 +98,7 @@ struct boot_config {
 	bool has_vmgenid;
 	uint32_t vmgenid_gsi;
 	uint8_t vmgenid[16]; /* the generation id to start with: random, never the same twice */
-	bool has_power_off;  /* a device answers at LAYOUT_ACPI_SLEEP_CONTROL (acpi.h) */
+	bool has_power_off;  /* a device at LAYOUT_ACPI_PM turns the machine off (acpi.h) */
 };
 
 /*

@@ -21,14 +21,18 @@
 #define LAYOUT_PML4 UINT64_C(0x9000)
 #define LAYOUT_PDPT UINT64_C(0xa000)
 #define LAYOUT_PD UINT64_C(0xb000)
+#define LAYOUT_IDENTITY_MAPPED (UINT64_C(1) << 30) /* bytes from 0 that the entry page tables map */
 #define LAYOUT_CMDLINE UINT64_C(0x20000)
 #define LAYOUT_CMDLINE_MAX 2048 /* bytes, NUL included */
 
 /* The "system" area: MP table at its start, ACPI tables behind it, device pages from its top down. */
 #define LAYOUT_SYSTEM UINT64_C(0x9fc00)
 #define LAYOUT_MPTABLE LAYOUT_SYSTEM
+#define LAYOUT_MPTABLE_MAX UINT64_C(0x400)
+#define LAYOUT_ACPI (LAYOUT_MPTABLE + LAYOUT_MPTABLE_MAX)
 #define LAYOUT_SYSTEM_END UINT64_C(0xe0000)
 #define LAYOUT_VMGENID (LAYOUT_SYSTEM_END - UINT64_C(0x1000))
+#define LAYOUT_ACPI_MAX UINT64_C(0x4000) /* bytes for all tables but the RSDP */
 #define LAYOUT_RSDP UINT64_C(0xe0000)
 #define LAYOUT_HIGH_MEMORY UINT64_C(0x100000)
 
@@ -57,10 +61,10 @@
 #define LAYOUT_I8042_SIZE 5
 #define LAYOUT_I8042_GSI 1
 
-/* ACPI sleep registers of hardware-reduced ACPI, one byte each (acpi.h says how they answer). */
-#define LAYOUT_ACPI_SLEEP_CONTROL 0x600
-#define LAYOUT_ACPI_SLEEP_STATUS 0x601
-#define LAYOUT_ACPI_SLEEP_SIZE 2
+/* ACPI power management registers, 16 bits each: status, enable, control (acpi.h says how they answer). */
+#define LAYOUT_ACPI_PM 0x600
+#define LAYOUT_ACPI_PM_SIZE 6
+#define LAYOUT_ACPI_SCI_GSI 3 /* nobody raises it; COM2's line, which no virtio device can get */
 
 /* GSIs for virtio devices and, behind them, the VMGenID device. */
 #define LAYOUT_GSI_FIRST 5
@@ -73,6 +77,7 @@
 
 _Static_assert(LAYOUT_GSI_FIRST + LAYOUT_MAX_VIRTIO + 2 == LAYOUT_GSI_LAST + 1, "GSIs add up");
 _Static_assert(LAYOUT_VIRTIO_MMIO + LAYOUT_MAX_VIRTIO * LAYOUT_VIRTIO_MMIO_SIZE < LAYOUT_MMCONFIG, "virtio pages fit");
+_Static_assert(LAYOUT_ACPI + LAYOUT_ACPI_MAX <= LAYOUT_VMGENID, "ACPI tables fit");
 _Static_assert(LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX <= LAYOUT_SYSTEM, "command line fits");
 
 #endif
