@@ -87,6 +87,16 @@ void log_set_show(bool show_level, bool show_origin)
 	atomic_store_explicit(&log_sink.show_origin, show_origin, memory_order_relaxed);
 }
 
+bool log_shows_level(void)
+{
+	return atomic_load_explicit(&log_sink.show_level, memory_order_relaxed);
+}
+
+bool log_shows_origin(void)
+{
+	return atomic_load_explicit(&log_sink.show_origin, memory_order_relaxed);
+}
+
 void log_set_module(const char *prefix)
 {
 	copy_text(log_sink.module, sizeof(log_sink.module), prefix ? prefix : "");

@@ -26,6 +26,8 @@ void log_set_id(const char *id);
 /* Level filter; @show_level and @show_origin switch the decorations. */
 void log_set_level(enum log_level level);
 void log_set_show(bool show_level, bool show_origin);
+bool log_shows_level(void);
+bool log_shows_origin(void);
 
 /* Only lines whose source file path starts with @prefix are written; NULL: all. Copied, cut to 128 bytes. */
 void log_set_module(const char *prefix);
