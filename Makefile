@@ -33,7 +33,7 @@ VMM_SRC := $(sort $(wildcard vmm/*.c vmm/*/*.c virtio/*.c api-socket/*.c))
 JAILER_SRC := $(sort $(wildcard jailer/*.c))
 ROOTFS_SRC := $(sort $(wildcard rootfs-builder/*.c rootfs-builder/kernel/*.c rootfs-builder/image/*.c))
 INIT_SRC := $(sort $(wildcard rootfs-builder/init/*.c))
-CLI_SRC := $(sort $(wildcard cli/*.c))
+CLI_SRC := $(sort $(wildcard cli/*.c cli/*/*.c cli/*/*.S))
 BASE_SRC := $(sort $(wildcard vmm/base/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -87,13 +87,18 @@ TEST_LIBS := -Wl,--as-needed -lcmocka $(VMM_LIBS) $(ROOTFS_LIBS)
 # ---- Rules ---------------------------------------------------------------------------------------------------------
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
-obj = $(patsubst %.c,$(B)/obj/$(1)/%.o,$(2)) $(addprefix $(B)/obj/$(1)/,$(3))
+obj = $(patsubst %,$(B)/obj/$(1)/%.o,$(basename $(2))) $(addprefix $(B)/obj/$(1)/,$(3))
 
 define variant_rules
 $(B)/obj/$(1)/%.o: %.c Makefile
 	$$(call say,CC,$$< $(if $(filter release,$(1)),,[$(1)]))
 	@mkdir -p $$(@D)
 	$(Q)$$($(1)_CC) $(CPPFLAGS) $(COMMON) $(WARN) $$($(1)_CFLAGS) -c -o $$@ $$<
+
+$(B)/obj/$(1)/%.o: %.S Makefile
+	$$(call say,AS,$$<)
+	@mkdir -p $$(@D)
+	$(Q)$$($(1)_CC) -I. -MMD -MP -c -o $$@ $$<
 
 # Third-party code, with the hardening but not the warnings.
 $(B)/obj/$(1)/llhttp/%.o: /usr/share/llhttp/%.c Makefile
