@@ -30,6 +30,8 @@ static const struct required_cap {
 
 static int check_caps(struct kvm *kvm, struct err *e)
 {
+	int page;
+
 	for (size_t i = 0; i < ARRAY_SIZE(required_caps); i++) {
 		const struct required_cap *c = &required_caps[i];
 
@@ -38,7 +40,8 @@ static int check_caps(struct kvm *kvm, struct err *e)
 	}
 	kvm->has_tsc_deadline = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	kvm->has_coalesced_pio = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_PIO) > 0;
-	kvm->has_coalesced_mmio = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO) > 0;
+	page = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO);
+	kvm->coalesced_page = page > 0 ? (uint32_t)page : 0;
 	return 0;
 }
 

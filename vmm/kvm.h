@@ -23,8 +23,8 @@ struct kvm {
 	int vm_fd;              /* owned: the VM */
 	size_t run_size;        /* bytes of a vCPU's shared kvm_run mapping */
 	bool has_tsc_deadline;
-	bool has_coalesced_pio;
-	bool has_coalesced_mmio;
+	bool has_coalesced_pio; /* port writes too can be collected in the ring of the next line */
+	uint32_t coalesced_page; /* where that ring stands in a vCPU's mapping, in pages; 0: KVM has none */
 };
 
 /* What to tell a person whose KVM can't be used. */

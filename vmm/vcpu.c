@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "vmm/base/checked.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/layout.h"
@@ -19,6 +20,7 @@
 
 #define PAUSE_TIMEOUT_S 30
 #define VCPU_STACK_SIZE (128 * KIB)
+#define PAGE_BYTES UINT64_C(4096)
 
 enum want { WANT_RUN, WANT_PAUSE, WANT_STOP };
 
@@ -128,6 +130,17 @@ int vcpus_set_boot_regs(struct vcpus *vcpus, void (*fill)(const void *ctx, struc
 	if (ioctl(vcpus->vcpu[0].fd, KVM_SET_REGS, &regs) < 0)
 		return err_sys(e, -errno, "KVM_SET_REGS");
 	return 0;
+}
+
+struct kvm_coalesced_mmio_ring *vcpus_coalesced_ring(const struct vcpus *vcpus, uint32_t *entries)
+{
+	const struct kvm *kvm = vcpus->params.kvm;
+	size_t off = kvm->coalesced_page * PAGE_BYTES;
+
+	if (!kvm->has_coalesced_pio || !kvm->coalesced_page || !range_within(off, PAGE_BYTES, kvm->run_size))
+		return NULL;
+	*entries = (PAGE_BYTES - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio);
+	return (void *)((uint8_t *)vcpus->vcpu[0].run + off);
 }
 
 static void dispatch_io(const struct vcpu *v)
@@ -287,19 +300,11 @@ static void *vcpu_main(void *arg)
 	return NULL;
 }
 
-static void on_kick(int signo)
-{
-	(void)signo; /* its arrival is the message: KVM_RUN returns EINTR */
-}
-
 int vcpus_start(struct vcpus *vcpus, struct err *e)
 {
-	struct sigaction kick = {.sa_handler = on_kick};
 	pthread_attr_t attr;
 	int rc = 0;
 
-	if (sigaction(VCPU_KICK_SIGNAL, &kick, NULL) < 0)
-		return err_sys(e, -errno, "sigaction %d", VCPU_KICK_SIGNAL);
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
 	for (uint32_t i = 0; i < vcpus->params.n && !rc; i++) {

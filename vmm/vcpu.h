@@ -56,7 +56,17 @@ struct kvm_sregs;
 int vcpus_set_boot_regs(struct vcpus *vcpus, void (*fill)(const void *ctx, struct kvm_regs *, struct kvm_sregs *),
 			const void *ctx, struct err *e) MUST_USE;
 
-/* Start the threads; they run the guest at once. On failure those already started are stopped again. */
+/*
+ * The ring in which KVM collects coalesced writes, shared by all vCPUs, or NULL when KVM can't collect port writes. Lives
+ * as long as the gang; *@entries is set.
+ */
+struct kvm_coalesced_mmio_ring;
+struct kvm_coalesced_mmio_ring *vcpus_coalesced_ring(const struct vcpus *vcpus, uint32_t *entries);
+
+/*
+ * Start the threads; they run the guest at once. The handler of VCPU_KICK_SIGNAL is installed (signals.h). On failure
+ * destroy the gang: threads that did start are stopped there.
+ */
 int vcpus_start(struct vcpus *vcpus, struct err *e) MUST_USE;
 
 /* Park all vCPUs; returns when all are, or -ETIMEDOUT after 30 s (they are then running again). Parked already: 0. */
