@@ -17,7 +17,8 @@
 	"rented machine choose an instance with nested virtualization or bare metal; in a container, pass --device /dev/kvm"
 #define REMEDY_NO_HARDWARE                                                                                              \
 	"this machine or its hypervisor does not show VT-x/AMD-V: enable it there, or use tests/lab/lab, which emulates a host"
-#define REMEDY_PERMISSION "add the user to the group that owns the device (usually `usermod -aG kvm USER`, then log in again), or run as root"
+#define REMEDY_PERMISSION                                                                                               \
+	"add the user to the group that owns the device (usually `usermod -aG kvm USER`, then log in again), or run as root"
 #define REMEDY_OLD_KERNEL "use a host kernel of 5.10 or newer"
 #define REMEDY_NOT_KVM "remove what stands there and reload the kvm module; the device is major 10, minor 232"
 
@@ -91,11 +92,11 @@ bool doctor_check_host(const char *path, struct doctor_report *report)
 	version = ioctl(fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION) {
 		if (version < 0)
-			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_NOT_KVM, "%s does not answer as KVM: %s", path,
-				strerror(errno));
+			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_NOT_KVM,
+				"%s does not answer as KVM: %s", path, strerror(errno));
 		else
-			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_OLD_KERNEL, "%d, needed is %d", version,
-				KVM_API_VERSION);
+			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_OLD_KERNEL,
+				"%d, needed is %d", version, KVM_API_VERSION);
 		return false;
 	}
 	doctor_add(report, "api", "KVM API version", DOCTOR_OK, NULL, "%d", version);
