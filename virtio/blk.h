@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-blk: a raw file or host block device as a guest's disk (virtio 1.2, 5.2; CONTRACT.md section 9).
+ * virtio-blk: a raw file or host block device as a guest's disk (virtio 1.2, 5.2; CONTRACT.md section
+ * 9).
  *
- * Four layers: virtqueue.c pops chains, blk_req.c judges them, blk_io.c does host I/O, and this glue completes them. The Sync
- * engine works in the I/O thread, a bounded amount a turn: a long request is done in slices, and the device's lock is free between turns.
+ * Four layers: virtqueue.c pops chains, blk_req.c judges them, blk_io.c does host I/O, and this glue
+ * completes them. The Sync engine works in the I/O thread, a bounded amount a turn: a long request is
+ * done in slices, and the device's lock is free between turns.
  *
- * Trust: requests are the guest's. The backing file is raw, never probed; its size may change under us, which ends in I/O errors.
+ * Trust: requests are the guest's. The backing file is raw, never probed; its size may change under us,
+ * which ends in I/O errors.
  *
  * Threads: blk_create, blk_update_*, blk_destroy: the I/O thread. The rest through virtio/device.h.
  *
- * Use: blk_backing_open() when the client names the file; blk_create() when the machine is built; virtio_mmio_create() with
- * blk_virtio_device(); at the end virtio_mmio_destroy(), blk_destroy().
+ * Use: blk_backing_open() when the client names the file; blk_create() when the machine is built;
+ * virtio_mmio_create() with blk_virtio_device(); at the end virtio_mmio_destroy(), blk_destroy().
  */
 #ifndef MAYFLY_VIRTIO_BLK_H
 #define MAYFLY_VIRTIO_BLK_H
@@ -26,6 +29,8 @@
 #include "vmm/evloop.h"
 
 #define BLK_ID_BYTES 20
+
+struct blk_io_ops;
 
 /* How a read that must not wait can be made (the vCPU thread's fast path). */
 enum blk_nowait {
@@ -44,10 +49,11 @@ struct blk_backing {
 };
 
 /*
- * Open @path as a disk: a regular file or a block device, of any size, also none. Never blocks on a FIFO (refused, as are
- * directories, sockets and character devices).
+ * Open @path as a disk: a regular file or a block device, of any size, also none. Never blocks on a
+ * FIFO (refused, as are directories, sockets and character devices).
  *
- * Returns 0 and *@out (owned), or negative errno with @e: "Error manipulating the backing file: <os error> <path>".
+ * Returns 0 and *@out (owned), or negative errno with @e: "Error manipulating the backing file: <os
+ * error> <path>".
  */
 int blk_backing_open(const char *path, bool read_only, struct blk_backing *out, struct err *e) MUST_USE;
 
@@ -58,12 +64,16 @@ struct blk_config {
 	const char *drive_id;      /* copied; for log lines */
 	bool flush;                /* cache_type Writeback: offer FLUSH */
 	struct ratelimit_bucket_config bandwidth, ops; /* size 0: no limit */
-	struct evloop *loop;       /* borrowed, for the rate limiter's timer; may be NULL without limits */
+	struct evloop *loop;       /* borrowed, for the rate limiter's timer; NULL in tests */
+	const struct blk_io_ops *io; /* borrowed; NULL: the host's system calls (tests bring their own) */
 };
 
-/* Counters for metrics (names of CONTRACT.md section 15). Written under the device's lock, read by anybody, relaxed. */
+/*
+ * Counters for metrics (names of CONTRACT.md section 15). Written under the device's lock, read by
+ * anybody, relaxed.
+ */
 struct blk_stats {
-	_Atomic uint64_t no_avail_buffer, event_fails, execute_fails, invalid_reqs_count, flush_count, queue_event_count;
+	_Atomic uint64_t no_avail_buffer, execute_fails, invalid_reqs_count, flush_count, queue_event_count;
 	_Atomic uint64_t rate_limiter_event_count, rate_limiter_throttled_events, update_count, update_fails;
 	_Atomic uint64_t read_bytes, write_bytes, read_count, write_count, vcpu_read_count;
 };
@@ -71,24 +81,27 @@ struct blk_stats {
 struct blk;
 
 /*
- * Make a disk on @backing (taken: its fd is -1 afterwards, also on failure). All memory that it will ever need is allocated here.
- * 0 and *@out (owned), or negative errno with @e.
+ * Make a disk on @backing (taken: its fd is -1 afterwards, also on failure). All memory that it will
+ * ever need is allocated here. 0 and *@out (owned), or negative errno with @e.
  */
 int blk_create(const struct blk_config *config, struct blk_backing *backing, struct blk **out, struct err *e) MUST_USE;
 
 /* Close the backing file and free; NULL allowed. The transport is gone already. */
 void blk_destroy(struct blk *blk);
 
+/* The disk as a virtio device, for virtio_mmio_create(). Borrowed. */
 struct virtio_device *blk_virtio_device(struct blk *blk);
+
+/* Its counters, as long as it lives. Any thread. */
 const struct blk_stats *blk_get_stats(const struct blk *blk);
 
 /* Capacity that the guest sees, in 512-byte sectors. */
 uint64_t blk_capacity_sectors(struct blk *blk);
 
 /*
- * PATCH /drives: continue on @backing (taken, as in blk_create; opened in the same mode), with its size, and tell the guest.
- * The same file again means "look at its size again". No request is in the middle of a system call meanwhile.
- * 0, or -EINVAL with @e when the mode differs.
+ * PATCH /drives: continue on @backing (taken, as in blk_create; opened in the same mode), with its
+ * size, and tell the guest. The same file again means "look at its size again". No request is in the
+ * middle of a system call meanwhile. 0, or -EINVAL with @e when the mode differs.
  */
 int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err *e) MUST_USE;
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Token bucket rate limiter (CONTRACT.md section 8): two buckets, bytes and operations, in front of one queue.
+ * Token bucket rate limiter (CONTRACT.md section 8): two buckets, bytes and operations, in front of one
+ * queue.
  *
- * Pure: the time is an argument and the timer belongs to the caller. Nothing here depends on the guest except the sizes it asks
- * for, which may be any number.
+ * Pure: the time is an argument and the timer belongs to the caller. Nothing here depends on the guest
+ * except the sizes it asks for, which may be any number.
  *
  * Threads: none; the device's lock is held.
  *
- * Use: ratelimit_init() with what the client gave; before each request ratelimit_take(). When it refuses, or has let an oversized
- * request through, ratelimit_deadline() is not 0: arm a timer for it, stop, and call ratelimit_expire() when it fires.
+ * Use: ratelimit_init() with what the client gave; before each request ratelimit_take(). When it
+ * refuses, or has let an oversized request through, ratelimit_deadline() is not 0: arm a timer for it,
+ * stop, and call ratelimit_expire() when it fires.
  */
 #ifndef MAYFLY_VIRTIO_RATELIMIT_H
 #define MAYFLY_VIRTIO_RATELIMIT_H
@@ -54,10 +56,12 @@ void ratelimit_update(struct ratelimit *rl, const struct ratelimit_bucket_config
 bool ratelimit_enabled(const struct ratelimit *rl);
 
 /*
- * Take @ops operations and @bytes bytes at @now_ns (monotonic, never less than before). True: the request may go on.
- * False: nothing was taken; blocked_until_ns is set (now + RATELIMIT_RETRY_NS unless it was set already).
+ * Take @ops operations and @bytes bytes at @now_ns (monotonic, never less than before). True: the
+ * request may go on. False: nothing was taken; blocked_until_ns is set (now + RATELIMIT_RETRY_NS unless
+ * it was set already).
  *
- * A request larger than a whole bucket is let through whatever the level, and blocks the limiter for the time that its excess costs.
+ * A request larger than a whole bucket is let through whatever the level, and blocks the limiter for
+ * the time that its excess costs.
  */
 bool ratelimit_take(struct ratelimit *rl, uint64_t ops, uint64_t bytes, uint64_t now_ns) MUST_USE;
 

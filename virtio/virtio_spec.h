@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Constants and wire structs of virtio 1.2 (OASIS, csd01), with the number of the section that each comes from.
+ * Constants and wire structs of virtio 1.2 (OASIS, csd01), with the number of the section that each
+ * comes from.
  *
- * A `_wire` struct is what stands in guest memory: little-endian, no padding. Its values never leave the parser that
- * copied it (STYLE.md B3).
+ * A `_wire` struct is what stands in guest memory: little-endian, no padding. Its values never leave
+ * the parser that copied it (STYLE.md B3).
  */
 #ifndef MAYFLY_VIRTIO_SPEC_H
 #define MAYFLY_VIRTIO_SPEC_H

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The insides of a disk, shared by blk.c (life, configuration space, PATCH) and blk_turn.c (requests).
+ *
+ * Threads: the device's lock is held for everything below, except the counters and what is constant.
+ *
+ * At most one request is present at a time: popped and parsed, and either being done in slices, waiting
+ * for the rate limiter, or handed from the vCPU thread to the I/O thread. It is always the one that was
+ * popped last, so a snapshot can put it back (next_avail - 1).
+ *
+ * Invariants:
+ * (B1) has_req: exactly req.head is in flight; otherwise nothing is.
+ * (B2) READ and WRITE requests that are present lie inside the present capacity.
+ * (B3) A turn ends after BLK_TURN_REQUESTS looks at the ring, BLK_TURN_BYTES bytes, BLK_TURN_NS, or one
+ *      flush, whatever the guest does.
+ */
+#ifndef MAYFLY_VIRTIO_BLK_IMPL_H
+#define MAYFLY_VIRTIO_BLK_IMPL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/blk.h"
+#include "virtio/blk_io.h"
+#include "virtio/blk_req.h"
+#include "virtio/device.h"
+#include "virtio/ratelimit.h"
+#include "virtio/virtio_spec.h"
+#include "virtio/virtqueue.h"
+#include "vmm/base/cdefs.h"
+
+#define BLK_QUEUE 0
+#define BLK_QUEUE_SIZE 256
+
+/*
+ * Data descriptors of a request: all that a chain may have except header and status. With 4 KiB pages
+ * that is 1 MiB in one request (ANCHORS.md).
+ */
+#define BLK_SEG_MAX (VQ_CHAIN_MAX - 2)
+
+/* B3. The time is looked at between requests only; a slow disk can exceed it by one system call. */
+#define BLK_TURN_REQUESTS 64
+#define BLK_TURN_BYTES (2 * MIB)
+#define BLK_TURN_NS UINT64_C(2000000)
+
+/*
+ * The longest read that the vCPU thread does itself: Linux's default read-ahead. Above, a thread switch
+ * does not matter.
+ */
+#define BLK_VCPU_READ_MAX (128 * KIB)
+
+struct blk {
+	struct virtio_device vdev; /* first */
+	struct blk_stats stats;
+	struct evloop *loop;       /* borrowed; may be NULL */
+	const struct blk_io_ops *io;
+	struct ev_timer timer;     /* of the rate limiter; armed in the I/O thread only */
+
+	/* Under vdev.lock. */
+	struct blk_backing backing; /* owned */
+	struct ratelimit limit;
+	bool has_req;              /* B1 */
+	bool charged;              /* the rate limiter has let req pass */
+	bool begun;                /* xfer describes req */
+	struct blk_req req;
+	struct blk_xfer xfer;
+	struct vq_chain chain;     /* of req */
+};
+
+static inline struct blk *blk_of(struct virtio_device *dev)
+{
+	return container_of(dev, struct blk, vdev);
+}
+
+static inline void blk_stat_add(_Atomic uint64_t *counter, uint64_t n)
+{
+	(void)atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static inline struct blk_limits blk_limits_of(const struct blk *blk)
+{
+	return (struct blk_limits){
+		.n_sectors = blk->backing.size >> VIRTIO_BLK_SECTOR_SHIFT,
+		.read_only = blk->backing.read_only,
+	};
+}
+
+/*
+ * Finish the present request with @status. @data: bytes of the dev_writable part in front of the status
+ * byte that were really written.
+ */
+void blk_complete_status(struct blk *blk, uint8_t status, uint64_t data);
+
+/* ops->notify and ops->try_notify (virtio/device.h). */
+void blk_notify(struct virtio_device *dev, uint16_t q);
+bool blk_try_notify(struct virtio_device *dev, uint16_t q);
+
+/* The rate limiter's timer; @ctx: the struct blk. Takes the lock. I/O thread. */
+void blk_timer_fired(void *ctx);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virtio/blk_io.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+const struct blk_io_ops blk_io_host = { .preadv2 = preadv2, .pwritev2 = pwritev2, .fdatasync = fdatasync };
+
+/*
+ * Take @n transferred bytes off the front. They may end at any byte of any element (FC#5485: none is
+ * transferred twice).
+ */
+static void xfer_advance(struct blk_xfer *x, uint64_t n)
+{
+	must(n <= x->left);
+	x->offset += n;
+	x->done += n;
+	x->left -= n;
+	while (n > 0) {
+		struct iovec *v = &x->iov[x->first];
+
+		must(x->first < x->n);
+		if (n < v->iov_len) {
+			v->iov_base = (uint8_t *)v->iov_base + n;
+			v->iov_len -= n;
+			return;
+		}
+		n -= v->iov_len;
+		x->first++;
+	}
+}
+
+/*
+ * One system call for the next @want bytes (0 < @want <= left): the element that @want ends in is cut
+ * for its duration.
+ */
+static ssize_t xfer_call(const struct blk_io_ops *ops, int fd, struct blk_xfer *x, uint64_t want, int flags)
+{
+	size_t last = x->first;
+	size_t whole;
+	uint64_t sum = 0;
+	ssize_t n;
+
+	while (sum + x->iov[last].iov_len < want) {
+		sum += x->iov[last].iov_len;
+		last++;
+		must(last < x->n);
+	}
+	whole = x->iov[last].iov_len;
+	x->iov[last].iov_len = want - sum;
+	n = (x->is_write ? ops->pwritev2 : ops->preadv2)(fd, &x->iov[x->first], (int)(last - x->first + 1),
+							(off_t)x->offset, flags);
+	x->iov[last].iov_len = whole;
+	return n;
+}
+
+enum blk_io_result blk_io_run(const struct blk_io_ops *ops, int fd, struct blk_xfer *x, uint64_t max_bytes, int flags)
+{
+	while (x->left > 0 && max_bytes > 0) {
+		uint64_t want = x->left < max_bytes ? x->left : max_bytes;
+		ssize_t n = xfer_call(ops, fd, x, want, flags);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return flags != 0 && errno == EAGAIN ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
+		/* Capacity said that the bytes are there: the file shrank, or the disk is full. */
+		if (n == 0)
+			return flags != 0 ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
+		xfer_advance(x, (uint64_t)n);
+		max_bytes -= (uint64_t)n;
+		if (flags != 0 && (uint64_t)n < want)
+			return BLK_IO_WOULD_BLOCK;
+	}
+	return x->left == 0 ? BLK_IO_DONE : BLK_IO_MORE;
+}
+
+int blk_io_flush(const struct blk_io_ops *ops, int fd)
+{
+	for (;;) {
+		if (ops->fdatasync(fd) == 0)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
