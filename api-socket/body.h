@@ -30,8 +30,8 @@ struct body_fault {
  */
 int body_parse(const char *text, size_t len, enum config_table table, void *out, struct body_fault *fault) MUST_USE;
 
-/* The same for one value inside a larger text, whose decoded form @value is given. */
-int body_parse_at(const struct json_text *text, struct json_span span, json_t *value, enum config_table table, void *out,
+/* The same for the value at @span of a larger text that json_check accepted. */
+int body_parse_at(const struct json_text *text, struct json_span span, enum config_table table, void *out,
 		  struct body_fault *fault) MUST_USE;
 
 /* Set @fault to the formatted message plus the position of byte @at of @text. Returns -EINVAL. */

@@ -3,7 +3,7 @@
  * The field tables: one row for each field of each API object. Parsing (body.c), printing (config.c), freeing and the text
  * for every bad field come from these rows; nothing else knows a field's name.
  *
- * A new resource is a new enum config_table value, its row in `tables`, and its rows in `fields`. Rows hold no pointers, so
+ * A new resource is a new enum config_table value, its row in `tables`, and an array of rows. Rows hold no pointers, so
  * that a position-independent program has nothing to relocate before its first API reply.
  */
 #ifndef MAYFLY_API_CONFIG_FIELDS_H
@@ -94,8 +94,8 @@ bool config_table_ignores_unknown(enum config_table table);
 /* The @i-th name of set @names, or NULL behind the last; *@value is the enum value that it stands for. */
 const char *config_name(enum config_names names, size_t i, uint32_t *value);
 
-/* Does set @names compare without regard to case? */
-bool config_names_fold_case(enum config_names names);
+/* Find @text in set @names (log levels: in any case). Returns false if it is not there. */
+bool config_name_find(enum config_names names, const char *text, uint32_t *value) MUST_USE;
 
 /* Free the strings of @object, the struct of @table, and zero it. */
 void config_fini(enum config_table table, void *object);

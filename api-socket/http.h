@@ -58,7 +58,7 @@ struct http_parser {
 	enum http_state state;
 	bool refused;              /* the fault was reported: follow the rest silently */
 	bool skip_line;            /* drop bytes up to the next LF */
-	bool expect, chunked, has_length, done, seen_request;
+	bool expect, chunked, has_length, done;
 	enum http_event pending;   /* reported with the byte that raised it */
 	enum http_verb verb;
 	size_t line_len, path_len, body_len, body_cap;
@@ -69,6 +69,9 @@ struct http_parser {
 	char path[HTTP_LINE_MAX];
 	char fault[HTTP_FAULT_MAX];
 };
+
+/* "GET", "PUT", "PATCH", "DELETE". */
+const char *http_verb_name(enum http_verb verb);
 
 /* Make @p ready for the first byte; bodies of more than @limit bytes are refused. */
 void http_parser_init(struct http_parser *p, size_t limit);
@@ -87,9 +90,6 @@ struct http_msg http_parser_msg(const struct http_parser *p);
 
 /* Why the request of the HTTP_EVENT_FAULT just reported is refused: the <reason> of CONTRACT.md 1.4, not JSON-escaped. */
 const char *http_parser_fault(const struct http_parser *p);
-
-/* True while no byte of a request has been seen: the peer may close now without having cut anything off. */
-bool http_parser_idle(const struct http_parser *p);
 
 /*
  * Write the head of a reply (CONTRACT.md 1.3) to @buf, HTTP_HEAD_MAX bytes, not terminated. @body_len < 0: a reply without a

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON text: syntax errors in serde's words with their position, a walk over members that knows where each one is, and
- * an output buffer. Values are decoded by jansson; it has no positions, and this is all that is added to it.
+ * an output buffer.
+ *
+ * jansson's trees have no positions and keep one of two equal keys, and both have to be reported (CONTRACT.md section 2). So a
+ * text is checked as a whole and then walked in its own order; jansson decodes the tokens.
  *
  * Trust: the text is hostile. Nothing here recurses; nesting is bounded by JSON_DEPTH_MAX.
- * Threads: none of its own; json_prepare() once before the first json_load().
- * Use: json_load(text) -> json_members/json_elements on spans of the same text -> json_decref.
+ * Threads: none of its own.
+ * Use: json_check(text), then json_root, json_next_member, json_next_element, json_decode_string on that text only.
  */
 #ifndef MAYFLY_API_JSON_H
 #define MAYFLY_API_JSON_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,12 +43,6 @@ void json_position(const struct json_text *text, size_t at, size_t *line, size_t
 /* Is all of @text one JSON value? Returns false and *@fault if not. */
 bool json_check(const struct json_text *text, struct json_fault *fault) MUST_USE;
 
-/*
- * Check @text, then decode it. Returns an owned value, or NULL and *@fault. Integers beyond int64 become reals: read
- * integers from their span.
- */
-json_t *json_load(const struct json_text *text, struct json_fault *fault) MUST_USE;
-
 /* The span of the one value in a text that json_check accepted, without the whitespace around it. */
 struct json_span json_root(const struct json_text *text);
 
@@ -61,8 +57,8 @@ bool json_next_member(const struct json_text *text, struct json_span object, siz
 bool json_next_element(const struct json_text *text, struct json_span array, size_t *cursor,
 		       struct json_span *value) MUST_USE;
 
-/* Decode the string token at @span, escapes and all. Returns an owned json string or NULL. */
-json_t *json_decode_string(const struct json_text *text, struct json_span span) MUST_USE;
+/* Decode the string token at @span, escapes and all. Returns an owned text or NULL: no memory. */
+char *json_decode_string(const struct json_text *text, struct json_span span) MUST_USE;
 
 /* Is @s valid UTF-8? */
 bool json_is_utf8(const char *s, size_t len) MUST_USE;
@@ -81,7 +77,9 @@ void json_out_fini(struct json_out *out);
 void json_put(struct json_out *out, const char *s, size_t len);
 void json_put_text(struct json_out *out, const char *literal);
 void json_put_u64(struct json_out *out, uint64_t v);
-/* A JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. NULL: null. */
+/* @s escaped for the inside of a JSON string; bytes that are not UTF-8 become U+FFFD. */
+void json_put_escaped(struct json_out *out, const char *s, size_t len);
+/* A JSON string with its quotes. NULL: null. */
 void json_put_string(struct json_out *out, const char *s);
 
 #endif

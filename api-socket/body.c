@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api-socket/body.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+
+#define ECHO_MAX 200 /* bytes of a client's text that a message repeats */
+
+/* One parse: the text, and where its fault goes. */
+struct reader {
+	const struct json_text *text;
+	struct body_fault *fault;
+};
+
+static char first_of(const struct reader *r, struct json_span span)
+{
+	return r->text->data[span.start];
+}
+
+int body_fault_at(struct body_fault *fault, const struct json_text *text, size_t at, const char *fmt, ...)
+{
+	size_t line, column, len, room = sizeof(fault->msg) - 64;
+	va_list ap;
+	int n;
+
+	json_position(text, at, &line, &column);
+	va_start(ap, fmt);
+	n = vsnprintf(fault->msg, room, fmt, ap);
+	va_end(ap);
+	len = n < 0 ? 0 : strlen(fault->msg);
+	(void)snprintf(fault->msg + len, sizeof(fault->msg) - len, " at line %zu column %zu", line, column);
+	return -EINVAL;
+}
+
+/* Length of the start of @s that a message repeats: cut between characters. */
+static int echo_len(const char *s, size_t len)
+{
+	if (len <= ECHO_MAX)
+		return (int)len;
+	len = ECHO_MAX;
+	while (len > 0 && ((unsigned char)s[len] & 0xc0) == 0x80)
+		len--;
+	return (int)len;
+}
+
+/* What serde calls the value at @span: kind and, for scalars, content. Strings and numbers appear as they were written. */
+static void describe(const struct json_text *text, struct json_span span, char *buf, size_t cap)
+{
+	const char *s = text->data + span.start;
+	size_t len = span.end - span.start;
+	int echo = echo_len(s, len);
+
+	switch (*s) {
+	case '"':
+		(void)snprintf(buf, cap, (size_t)echo < len ? "string %.*s\"" : "string %.*s", echo, s);
+		break;
+	case '{':
+		(void)snprintf(buf, cap, "map");
+		break;
+	case '[':
+		(void)snprintf(buf, cap, "sequence");
+		break;
+	case 't':
+	case 'f':
+		(void)snprintf(buf, cap, "boolean `%.*s`", echo, s);
+		break;
+	case 'n':
+		(void)snprintf(buf, cap, "null");
+		break;
+	default:
+		(void)snprintf(buf, cap, "%s `%.*s`",
+			       memchr(s, '.', len) || memchr(s, 'e', len) || memchr(s, 'E', len) ? "floating point" : "integer",
+			       echo, s);
+		break;
+	}
+}
+
+int body_fault_type(struct body_fault *fault, const struct json_text *text, struct json_span span, const char *expected)
+{
+	char what[ECHO_MAX + 32];
+	char first = text->data[span.start];
+
+	describe(text, span, what, sizeof(what));
+	/* serde's cursor: behind a scalar, but still before a container. */
+	return body_fault_at(fault, text, first == '{' || first == '[' ? span.start : span.end,
+			     "invalid type: %s, expected %s", what, expected);
+}
+
+/* ``expected `a` or `b` ``, ``expected one of `a`, `b`, `c` `` */
+static void list_expected(char *buf, size_t cap, const char *const *name, size_t n)
+{
+	size_t len = (size_t)snprintf(buf, cap, n > 2 ? "expected one of " : "expected ");
+
+	for (size_t i = 0; i < n && len < cap; i++) {
+		const char *before = i == 0 ? "" : n == 2 ? " or " : ", ";
+
+		len += (size_t)snprintf(buf + len, cap - len, "%s`%s`", before, name[i]);
+	}
+}
+
+#define LIST_MAX 16
+
+static int fault_unknown_field(struct reader *r, enum config_table table, const char *name, size_t at)
+{
+	const char *known[LIST_MAX];
+	char list[400];
+	size_t n;
+	const struct config_field *field = config_fields(table, &n);
+
+	must(n <= LIST_MAX);
+	for (size_t i = 0; i < n; i++)
+		known[i] = field[i].name;
+	list_expected(list, sizeof(list), known, n);
+	return body_fault_at(r->fault, r->text, at, "unknown field `%.*s`, %s", echo_len(name, strlen(name)), name, list);
+}
+
+static int fault_unknown_variant(struct reader *r, enum config_names names, const char *name, size_t at)
+{
+	const char *known[LIST_MAX];
+	char list[200];
+	uint32_t value;
+	size_t n = 0;
+
+	while (n < LIST_MAX && (known[n] = config_name(names, n, &value)))
+		n++;
+	list_expected(list, sizeof(list), known, n);
+	return body_fault_at(r->fault, r->text, at, "unknown variant `%.*s`, %s", echo_len(name, strlen(name)), name,
+			     list);
+}
+
+/* The integer at @span, up to @max; @type is its name in messages. */
+static int parse_unsigned(struct reader *r, struct json_span span, uint64_t max, const char *type, uint64_t *out)
+{
+	const char *s = r->text->data + span.start;
+	size_t len = span.end - span.start, i = 0;
+	uint64_t v = 0;
+	bool fits = true;
+
+	if (*s != '-' && (*s < '0' || *s > '9'))
+		return body_fault_type(r->fault, r->text, span, type);
+	if (*s == '-')
+		i++;
+	for (; i < len && s[i] >= '0' && s[i] <= '9'; i++)
+		fits = fits && !__builtin_mul_overflow(v, UINT64_C(10), &v) &&
+		       !__builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v);
+	if (i < len)
+		return body_fault_type(r->fault, r->text, span, type);
+	if (*s == '-' || !fits || v > max)
+		return body_fault_at(r->fault, r->text, span.end, "invalid value: integer `%.*s`, expected %s",
+				     echo_len(s, len), s, type);
+	*out = v;
+	return 0;
+}
+
+static int parse_u64(struct reader *r, struct json_span span, const char *type, void *member)
+{
+	uint64_t v;
+	int rc = parse_unsigned(r, span, UINT64_MAX, type, &v);
+
+	if (!rc)
+		memcpy(member, &v, sizeof(v));
+	return rc;
+}
+
+static int parse_u8(struct reader *r, struct json_span span, void *member)
+{
+	uint64_t v;
+	int rc = parse_unsigned(r, span, UINT8_MAX, "u8", &v);
+
+	if (!rc)
+		*(uint8_t *)member = (uint8_t)v;
+	return rc;
+}
+
+static int parse_string(struct reader *r, struct json_span span, const char *type, void *member)
+{
+	char *copy;
+
+	if (first_of(r, span) != '"')
+		return body_fault_type(r->fault, r->text, span, type);
+	copy = json_decode_string(r->text, span);
+	if (!copy)
+		return body_fault_at(r->fault, r->text, span.end, "out of memory");
+	memcpy(member, &copy, sizeof(copy));
+	return 0;
+}
+
+static int parse_enum(struct reader *r, struct json_span span, enum config_names names, void *member)
+{
+	AUTO_FREE char *name = NULL;
+	uint32_t v;
+	int rc;
+
+	/* serde looks for a quote here and names nothing else. */
+	if (first_of(r, span) != '"')
+		return body_fault_at(r->fault, r->text, span.start + 1, "expected value");
+	rc = parse_string(r, span, "a string", &name);
+	if (rc)
+		return rc;
+	if (!config_name_find(names, name, &v))
+		return fault_unknown_variant(r, names, name, span.end);
+	memcpy(member, &v, sizeof(v));
+	return 0;
+}
+
+static int parse_bool(struct reader *r, struct json_span span, void *member)
+{
+	char first = first_of(r, span);
+
+	if (first != 't' && first != 'f')
+		return body_fault_type(r->fault, r->text, span, "a boolean");
+	*(bool *)member = first == 't';
+	return 0;
+}
+
+static int parse_object(struct reader *r, struct json_span span, enum config_table table, void *out);
+
+static int parse_field(struct reader *r, const struct config_field *field, struct json_span span, void *member)
+{
+	switch ((enum config_kind)field->kind) {
+	case FIELD_BOOL:
+		return parse_bool(r, span, member);
+	case FIELD_U8:
+		return parse_u8(r, span, member);
+	case FIELD_U64:
+		return parse_u64(r, span, "u64", member);
+	case FIELD_USIZE:
+		return parse_u64(r, span, "usize", member);
+	case FIELD_STRING:
+		return parse_string(r, span, "a string", member);
+	case FIELD_PATH:
+		return parse_string(r, span, "path string", member);
+	case FIELD_ENUM:
+		return parse_enum(r, span, field->detail, member);
+	case FIELD_OBJECT:
+		return parse_object(r, span, field->detail, member);
+	}
+	return -EINVAL;
+}
+
+/* One member: find its row, refuse what must not be there, store the value. *@seen has a bit for each row. */
+static int parse_member(struct reader *r, enum config_table table, void *out, struct json_span key,
+			struct json_span value, uint32_t *seen)
+{
+	size_t n, i = 0;
+	const struct config_field *field = config_fields(table, &n);
+	AUTO_FREE char *name = json_decode_string(r->text, key);
+	int rc;
+
+	if (!name)
+		return body_fault_at(r->fault, r->text, key.end, "out of memory");
+	while (i < n && strcmp(field[i].name, name) != 0)
+		i++;
+	if (i == n && config_table_ignores_unknown(table)) {
+		log_warn("Unknown field `%.*s` of %s is ignored.", echo_len(name, strlen(name)), name,
+			 config_table_name(table));
+		return 0;
+	}
+	if (i == n)
+		return fault_unknown_field(r, table, name, key.end);
+	if (*seen & 1u << i)
+		return body_fault_at(r->fault, r->text, key.end, "duplicate field `%s`", name);
+	*seen |= 1u << i;
+	if (first_of(r, value) == 'n' && field[i].flags & FIELD_NULLABLE)
+		return 0;
+	rc = parse_field(r, &field[i], value, (char *)out + field[i].offset);
+	if (!rc && field[i].given != FIELD_NO_FLAG)
+		*(bool *)(void *)((char *)out + field[i].given) = true;
+	return rc;
+}
+
+/* Recursion ends with the tables: an object row names a table of smaller objects. */
+static int parse_object(struct reader *r, struct json_span span, enum config_table table, void *out)
+{
+	const struct config_field *field;
+	struct json_span key, value;
+	size_t cursor = 0, n;
+	uint32_t seen = 0;
+
+	if (first_of(r, span) != '{')
+		return body_fault_type(r->fault, r->text, span, config_table_name(table));
+	while (json_next_member(r->text, span, &cursor, &key, &value)) {
+		int rc = parse_member(r, table, out, key, value, &seen);
+
+		if (rc)
+			return rc;
+	}
+	field = config_fields(table, &n);
+	for (size_t i = 0; i < n; i++) {
+		if (field[i].flags & FIELD_REQUIRED && !(seen & 1u << i))
+			return body_fault_at(r->fault, r->text, span.end, "missing field `%s`", field[i].name);
+	}
+	return 0;
+}
+
+int body_parse_at(const struct json_text *text, struct json_span span, enum config_table table, void *out,
+		  struct body_fault *fault)
+{
+	struct reader r = { .text = text, .fault = fault };
+
+	return parse_object(&r, span, table, out);
+}
+
+int body_parse(const char *text, size_t len, enum config_table table, void *out, struct body_fault *fault)
+{
+	struct json_text t = { .data = text, .len = len };
+	struct json_fault syntax;
+
+	if (!json_check(&t, &syntax))
+		return body_fault_at(fault, &t, syntax.at, "%s", syntax.what);
+	return body_parse_at(&t, json_root(&t), table, out, fault);
+}
