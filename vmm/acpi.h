@@ -42,7 +42,7 @@
 struct boot_config;
 
 /*
- * Build all tables but the RSDP into @buf (@cap bytes, at guest address @base, both multiples of 16 for @base) and the
+ * Build all tables but the RSDP into @buf (@cap bytes, at guest address @base, a multiple of 64 below 4 GiB) and the
  * RSDP into @rsdp. Only n_vcpus, the device list and the has_ members of @config are looked at.
  * Returns the bytes used in @buf, or -E2BIG when @cap does not suffice.
  */

@@ -22,7 +22,7 @@ struct aml {
 	uint8_t *buf; /* borrowed */
 	size_t cap, len;
 	size_t depth;
-	size_t open[AML_MAX_DEPTH]; /* offset of the package length that each open term will get */
+	size_t open[AML_MAX_DEPTH]; /* where each open term's package length will be put in */
 	bool failed;
 };
 
@@ -37,7 +37,7 @@ void aml_bytes(struct aml *a, const void *bytes, size_t len);
 /* The innermost open term ends here. */
 void aml_end(struct aml *a);
 
-/* Terms with contents. Names are exactly four characters, or "\\" and four for the root's children. */
+/* Terms with contents. Names are one segment: exactly four characters, padded with '_'. */
 void aml_scope_begin(struct aml *a, const char *name);
 void aml_device_begin(struct aml *a, const char *name);
 void aml_method_begin(struct aml *a, const char *name, uint8_t n_args, bool serialized);
@@ -52,12 +52,10 @@ void aml_package_begin(struct aml *a, uint8_t n_elements);
 /* Name (@name, <the data term that follows>). */
 void aml_name(struct aml *a, const char *name);
 
-/* Notify (@name, @value). */
+/* Notify (@name, @value). @name is looked up in the enclosing scopes. */
 void aml_notify(struct aml *a, const char *name, uint64_t value);
 
-/*
- * A resource template (ACPI 6.5, 6.4): begin, descriptors, end. The buffer's own size is patched in by the end.
- */
+/* A resource template (ACPI 6.5, 6.4): a data term of descriptors between begin and end; at most 250 bytes of them. */
 void aml_resources_begin(struct aml *a);
 void aml_resource_memory32(struct aml *a, uint32_t base, uint32_t len);
 void aml_resource_io(struct aml *a, uint16_t port, uint8_t len);

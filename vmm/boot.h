@@ -52,6 +52,7 @@ struct boot_kernel {
 	bool is_bzimage;
 	gpa_t entry;
 	gpa_t start, end;             /* [start, end): all it takes, bss and a bzImage's decompression area included */
+	gpa_t work_start;             /* a bzImage uncompresses itself to [work_start, end) */
 	uint64_t initrd_addr_max;     /* highest address that a byte of the initrd may have */
 	uint32_t cmdline_max;         /* longest command line it takes, in characters, at most LAYOUT_CMDLINE_MAX - 1 */
 	enum boot_acpi acpi;

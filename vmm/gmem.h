@@ -50,7 +50,8 @@ struct gmem {
 
 /*
  * Map @size bytes (multiple of 1 MiB, > 0) of guest RAM, split around the gaps of layout.h. Nothing is populated.
- * Returns 0 and *@out (owned), or negative errno (-ENOMEM for absurd sizes) with @e.
+ * Returns 0 and *@out (owned), or negative errno (-ENOMEM for absurd sizes) with @e. A caller whose MiB figure does not fit
+ * into bytes passes UINT64_MAX and gets the same answer as for any other size that no host has.
  */
 int gmem_create(struct gmem **out, uint64_t size, enum gmem_pages pages, struct err *e) MUST_USE;
 
