@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/cmdline.h"
+#include "vmm/control_impl.h"
+#include "vmm/layout.h"
+
+/* ---- guest memory and kernel --------------------------------------------------------------------------------------- */
+
+static enum gmem_pages gmem_pages_of(enum config_huge_pages huge)
+{
+	switch (huge) {
+	case HUGE_PAGES_NONE:
+		return GMEM_PAGES_DEFAULT;
+	case HUGE_PAGES_TRANSPARENT:
+		return GMEM_PAGES_TRANSPARENT;
+	case HUGE_PAGES_2M:
+		return GMEM_PAGES_2M;
+	}
+	return GMEM_PAGES_DEFAULT;
+}
+
+static void unload_kernel(struct control *c)
+{
+	gmem_destroy(c->mem);
+	c->mem = NULL;
+}
+
+/* Map guest memory as configured and read the kernel into it. The verdict is kept for InstanceStart. */
+static void load_kernel(struct control *c)
+{
+	uint64_t size;
+
+	unload_kernel(c);
+	if (c->kernel_fd < 0)
+		return;
+	c->load_err = (struct err){0};
+	if (__builtin_mul_overflow(c->config.machine.mem_size_mib, MIB, &size)) {
+		char text[96];
+
+		c->load_rc = err_set(&c->load_err, -ENOMEM, "Invalid Memory Configuration: Cannot create mmap region: %s",
+				     err_os_text(ENOMEM, text, sizeof(text)));
+		return;
+	}
+	c->load_rc = gmem_create(&c->mem, size, gmem_pages_of(c->config.machine.huge_pages), &c->load_err);
+	if (c->load_rc) {
+		(void)err_wrap(&c->load_err, c->load_rc, "Invalid Memory Configuration");
+		return;
+	}
+	c->load_rc = boot_load_kernel(c->mem, c->kernel_fd, &c->kernel, &c->load_err);
+	if (c->load_rc) {
+		(void)err_wrap(&c->load_err, c->load_rc, "Cannot load kernel '%s'", c->config.boot.kernel_image_path);
+		unload_kernel(c);
+		return;
+	}
+	log_debug("%s", boot_kernel_text(&c->kernel));
+}
+
+/* ---- configuration ------------------------------------------------------------------------------------------------- */
+
+static bool machine_valid(const struct config_machine *m, struct reply *reply)
+{
+	bool huge = m->huge_pages != HUGE_PAGES_NONE;
+
+	if (m->vcpu_count < 1 || m->vcpu_count > LAYOUT_MAX_VCPUS || (m->smt && m->vcpu_count > 1 && m->vcpu_count % 2)) {
+		control_fault(reply, "Machine config error: The number of vCPUs must be greater than 0, less than %d and must be 1 or "
+			     "an even number if SMT is enabled.", LAYOUT_MAX_VCPUS);
+		return false;
+	}
+	if (m->mem_size_mib == 0 || (huge && m->mem_size_mib % 2)) {
+		control_fault(reply, "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured page "
+			     "size.");
+		return false;
+	}
+	return true;
+}
+
+static void set_machine(struct control *c, struct config_machine next, struct reply *reply)
+{
+	const struct config_machine *now = &c->config.machine;
+	bool reload = next.mem_size_mib != now->mem_size_mib || next.huge_pages != now->huge_pages;
+
+	if (!machine_valid(&next, reply))
+		return;
+	c->config.machine = next;
+	if (reload)
+		load_kernel(c);
+	reply->status = 204;
+}
+
+void control_put_machine(struct control *c, struct action *action, struct reply *reply)
+{
+	struct config_machine next = action->machine;
+
+	if (!next.has_cpu_template) { /* an omitted template keeps the previous one (CONTRACT.md 4.5) */
+		next.has_cpu_template = c->config.machine.has_cpu_template;
+		next.cpu_template = c->config.machine.cpu_template;
+	}
+	set_machine(c, next, reply);
+}
+
+void control_patch_machine(struct control *c, struct action *action, struct reply *reply)
+{
+	const struct action_machine_patch *p = &action->machine_patch;
+	struct config_machine next = c->config.machine;
+
+	if (p->has_vcpu_count)
+		next.vcpu_count = p->machine.vcpu_count;
+	if (p->has_mem_size_mib)
+		next.mem_size_mib = p->machine.mem_size_mib;
+	if (p->has_smt)
+		next.smt = p->machine.smt;
+	if (p->has_track_dirty_pages)
+		next.track_dirty_pages = p->machine.track_dirty_pages;
+	if (p->has_huge_pages)
+		next.huge_pages = p->machine.huge_pages;
+	if (p->machine.has_cpu_template) {
+		next.has_cpu_template = true;
+		next.cpu_template = p->machine.cpu_template;
+	}
+	set_machine(c, next, reply);
+}
+
+void control_put_boot_source(struct control *c, struct action *action, struct reply *reply)
+{
+	struct config_boot_source *next = &action->boot;
+	AUTO_FD int kernel_fd = -1;
+	AUTO_FD int initrd_fd = -1;
+	struct err e = {0};
+	char text[96];
+
+	/* O_NONBLOCK: a FIFO must not hold the API; what is not a kernel image is told at InstanceStart. */
+	kernel_fd = open(next->kernel_image_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (kernel_fd < 0) {
+		control_fault(reply, "Boot source error: The kernel file cannot be opened: %s", err_os_text(errno, text, sizeof(text)));
+		return;
+	}
+	if (next->initrd_path) {
+		initrd_fd = open(next->initrd_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (initrd_fd < 0) {
+			control_fault(reply, "Boot source error: The initrd file cannot be opened due to invalid path or invalid "
+				     "permissions. %s", err_os_text(errno, text, sizeof(text)));
+			return;
+		}
+	}
+	if (next->boot_args && cmdline_check_args(next->boot_args, &e)) {
+		control_fault(reply, "Boot source error: The kernel command line is invalid: %s", e.msg);
+		return;
+	}
+	fd_close(&c->kernel_fd);
+	fd_close(&c->initrd_fd);
+	c->kernel_fd = fd_take(&kernel_fd);
+	c->initrd_fd = fd_take(&initrd_fd);
+	config_boot_source_fini(&c->config.boot);
+	c->config.boot = *next;
+	*next = (struct config_boot_source){0};
+	load_kernel(c);
+	reply->status = 204;
+}
+
+/* ---- start --------------------------------------------------------------------------------------------------------- */
+
+static int build_machine(struct control *c, struct err *e)
+{
+	struct machine_drive drives[CONFIG_MAX_DRIVES];
+	const struct config_bucket *serial = &c->serial.rate_limiter;
+	struct machine_params p = {
+		.loop = c->params.loop,
+		.mem = &c->mem,
+		.kernel = &c->kernel,
+		.initrd_fd = c->initrd_fd,
+		.boot_args = c->config.boot.boot_args,
+		.n_vcpus = c->config.machine.vcpu_count,
+		.smt = c->config.machine.smt,
+		.track_dirty_pages = c->config.machine.track_dirty_pages,
+		.n_drives = c->config.n_drives,
+		.drives = drives,
+		.serial_out_path = c->serial.serial_out_path,
+		.serial_bucket_size = serial->present ? serial->size : 0,
+		.serial_bucket_burst = serial->one_time_burst,
+		.serial_bucket_refill_ms = serial->refill_time_ms,
+		.boot_timer = c->params.boot_timer,
+		.start_time_us = c->params.start_time_us,
+		.start_time_cpu_us = c->params.start_time_cpu_us,
+		.exit_requested = control_request_exit,
+		.ctx = c,
+	};
+
+	for (size_t i = 0; i < c->config.n_drives; i++) {
+		const struct config_drive *d = &c->config.drive[i];
+
+		drives[i] = (struct machine_drive){
+			.id = d->drive_id,
+			.backing = &c->backing[i],
+			.is_root = d->is_root_device,
+			.is_read_only = d->is_read_only,
+			.writeback = d->cache_type == CACHE_WRITEBACK,
+			.partuuid = d->partuuid,
+			.limits = control_drive_limits(&d->rate_limiter),
+		};
+	}
+	return machine_create(&c->machine, &p, e);
+}
+
+static int start(struct control *c, struct err *e)
+{
+	int rc;
+
+	if (c->kernel_fd < 0)
+		return err_set(e, -EINVAL, "Cannot start microvm without kernel configuration.");
+	if (c->config.machine.cpu_template != CPU_TEMPLATE_NONE)
+		return err_set(e, -ENOTSUP, "Configure CPU: static CPU templates are not available in this Mayfly yet: leave "
+					    "cpu_template out or set it to 'None'.");
+	if (!c->mem) {
+		load_kernel(c); /* again: the file or the host's memory may have been put right meanwhile */
+		if (c->load_rc) {
+			*e = c->load_err;
+			return c->load_rc;
+		}
+	}
+	rc = build_machine(c, e);
+	if (rc)
+		return rc;
+	rc = machine_start(c->machine, e);
+	if (rc) {
+		machine_destroy(c->machine);
+		c->machine = NULL;
+	}
+	return rc;
+}
+
+void control_instance_start(struct control *c, struct reply *reply)
+{
+	struct err e = {0};
+
+	log_debug("event_start: build microvm for boot");
+	if (start(c, &e)) {
+		control_fault(reply, "Start microvm error: %s", e.msg);
+		return;
+	}
+	log_debug("event_end: build microvm for boot");
+	c->state = VM_RUNNING;
+	reply->status = 204;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/fd.h"
+#include "vmm/control_impl.h"
+
+#define DRIVE_FAULT "Drive config error: Unable to create the virtio block device: "
+#define PATCH_DRIVE_FAULT "Drive config error: Unable to patch the block device: "
+
+static struct ratelimit_bucket_config bucket_of(const struct config_bucket *b)
+{
+	return (struct ratelimit_bucket_config){
+		.size = b->size, .one_time_burst = b->one_time_burst, .refill_ms = b->refill_time_ms};
+}
+
+struct machine_limits control_drive_limits(const struct config_rate_limiter *l)
+{
+	return (struct machine_limits){
+		.has_bandwidth = l->bandwidth.present,
+		.has_ops = l->ops.present,
+		.bandwidth = bucket_of(&l->bandwidth),
+		.ops = bucket_of(&l->ops),
+	};
+}
+
+/* Place of the drive @id, or config.n_drives. */
+static size_t find_drive(const struct control *c, const char *id)
+{
+	size_t i;
+
+	for (i = 0; i < c->config.n_drives; i++) {
+		if (strcmp(c->config.drive[i].drive_id, id) == 0)
+			break;
+	}
+	return i;
+}
+
+static bool drive_acceptable(const struct control *c, const struct config_drive *d, size_t place, struct reply *reply)
+{
+	if (!d->path_on_host || d->socket) {
+		control_fault(reply, DRIVE_FAULT "Invalid block config.");
+		return false;
+	}
+	if (d->has_io_engine && d->io_engine == IO_ENGINE_ASYNC) {
+		control_fault(reply, DRIVE_FAULT "io_engine 'Async' is not available in this Mayfly yet: use 'Sync' or leave the field out.");
+		return false;
+	}
+	for (size_t i = 0; i < c->config.n_drives; i++) {
+		if (d->is_root_device && i != place && c->config.drive[i].is_root_device) {
+			control_fault(reply, "Drive config error: A root block device already exists!");
+			return false;
+		}
+	}
+	if (place == CONFIG_MAX_DRIVES) {
+		control_fault(reply, DRIVE_FAULT "drive '%s': a microVM can have at most %d drives.", d->drive_id, CONFIG_MAX_DRIVES);
+		return false;
+	}
+	return true;
+}
+
+/* Keep the root drive first; the others keep their order of first insertion. */
+static void move_root_first(struct control *c, size_t place)
+{
+	struct config_drive drive = c->config.drive[place];
+	struct blk_backing backing = c->backing[place];
+
+	if (!drive.is_root_device)
+		return;
+	memmove(&c->config.drive[1], &c->config.drive[0], place * sizeof(drive));
+	memmove(&c->backing[1], &c->backing[0], place * sizeof(backing));
+	c->config.drive[0] = drive;
+	c->backing[0] = backing;
+}
+
+void control_put_drive(struct control *c, struct action *action, struct reply *reply)
+{
+	struct config_drive *d = &action->drive;
+	size_t place = find_drive(c, d->drive_id);
+	struct blk_backing backing;
+	struct err e = {0};
+
+	if (!drive_acceptable(c, d, place, reply))
+		return;
+	if (blk_backing_open(d->path_on_host, d->is_read_only, &backing, &e)) {
+		control_fault(reply, DRIVE_FAULT "Virtio backend error: %s", e.msg);
+		return;
+	}
+	if (place < c->config.n_drives) {
+		config_drive_fini(&c->config.drive[place]);
+		blk_backing_close(&c->backing[place]);
+	} else {
+		c->config.n_drives++;
+	}
+	c->config.drive[place] = *d;
+	c->backing[place] = backing;
+	*d = (struct config_drive){0};
+	move_root_first(c, place);
+	reply->status = 204;
+}
+
+/* What of the configuration `GET /vm/config` shows of a patched drive. */
+static void remember_patch(struct config_drive *d, struct config_drive *patch)
+{
+	const struct config_rate_limiter *l = &patch->rate_limiter;
+
+	if (patch->path_on_host) {
+		free(d->path_on_host);
+		d->path_on_host = ptr_take(&patch->path_on_host);
+	}
+	if (!l->present)
+		return;
+	d->rate_limiter.present = true;
+	if (l->bandwidth.present)
+		d->rate_limiter.bandwidth = l->bandwidth;
+	if (l->ops.present)
+		d->rate_limiter.ops = l->ops;
+}
+
+void control_patch_drive(struct control *c, struct action *action, struct reply *reply)
+{
+	struct config_drive *patch = &action->drive;
+	size_t place = find_drive(c, patch->drive_id);
+	struct blk_backing backing;
+	struct machine_limits limits = control_drive_limits(&patch->rate_limiter);
+	struct err e = {0};
+
+	if (place == c->config.n_drives) {
+		control_fault(reply, PATCH_DRIVE_FAULT "Device not found: no drive '%s'.", patch->drive_id);
+		return;
+	}
+	if (!patch->path_on_host && !patch->rate_limiter.present) {
+		control_fault(reply, PATCH_DRIVE_FAULT "Running method expected different backend. Please verify the request arguments.");
+		return;
+	}
+	if (patch->path_on_host) {
+		if (blk_backing_open(patch->path_on_host, c->config.drive[place].is_read_only, &backing, &e)) {
+			control_fault(reply, PATCH_DRIVE_FAULT "Virtio backend error: %s", e.msg);
+			return;
+		}
+		if (machine_update_drive(c->machine, patch->drive_id, &backing, &e)) {
+			blk_backing_close(&backing);
+			control_fault(reply, PATCH_DRIVE_FAULT "%s", e.msg);
+			return;
+		}
+	}
+	if (patch->rate_limiter.present && machine_update_drive_limits(c->machine, patch->drive_id, &limits, &e)) {
+		control_fault(reply, PATCH_DRIVE_FAULT "%s", e.msg);
+		return;
+	}
+	remember_patch(&c->config.drive[place], patch);
+	reply->status = 204;
+}

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "virtio/mmio.h"
+#include "virtio/virtio_spec.h"
+#include "vmm/acpi_pm.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/boottimer.h"
+#include "vmm/bus.h"
+#include "vmm/cmdline.h"
+#include "vmm/i8042.h"
+#include "vmm/irq.h"
+#include "vmm/kvm.h"
+#include "vmm/layout.h"
+#include "vmm/serial.h"
+#include "vmm/serial_console.h"
+#include "vmm/vcpu.h"
+
+#define KVM_PATH "/dev/kvm"
+
+/* How long the end of a machine waits for a reader to take the console's last lines. */
+#define SERIAL_FLUSH_MS 500
+
+struct machine_disk {
+	struct blk *blk;
+	struct virtio_mmio *transport;
+	struct irq_line irq;
+	gpa_t base;
+	char *id;
+};
+
+struct machine {
+	struct evloop *loop; /* borrowed */
+	struct gmem *mem;    /* owned */
+	struct kvm kvm;
+	struct bus pio, mmio;
+	struct irq_line serial_irq, keyboard_irq;
+	struct serial_console console;
+	struct serial *serial;
+	struct i8042 *i8042;
+	struct boottimer boottimer;
+	struct acpi_pm acpi_pm;
+	size_t n_disks;
+	struct machine_disk disk[LAYOUT_MAX_VIRTIO];
+	struct vcpus *vcpus;
+	bool paused;
+	_Atomic bool ended;
+	void (*exit_requested)(void *ctx, int code);
+	void *ctx;
+};
+
+/* ---- what ends a machine ---------------------------------------------------------------------------------------- */
+
+/* The guest ended itself. It may say so many times before its vCPUs are stopped; once is enough. */
+static void guest_ended(struct machine *m, const char *how)
+{
+	if (atomic_exchange(&m->ended, true))
+		return;
+	log_info("%s", how);
+	m->exit_requested(m->ctx, EXIT_CODE_OK);
+}
+
+static void guest_reset(void *ctx)
+{
+	guest_ended(ctx, "The guest asked for a reset.");
+}
+
+static void guest_off(void *ctx)
+{
+	guest_ended(ctx, "The guest turned itself off.");
+}
+
+static void vcpu_stopped(void *ctx, enum vcpu_stop why)
+{
+	struct machine *m = ctx;
+
+	m->exit_requested(m->ctx, why == VCPU_STOP_RESET ? EXIT_CODE_OK : EXIT_CODE_GENERIC);
+}
+
+/* ---- construction ----------------------------------------------------------------------------------------------- */
+
+/* An edge-triggered line that raises @gsi in the guest. */
+static int connect_irq(struct machine *m, struct irq_line *line, uint32_t gsi, struct err *e)
+{
+	int rc = irq_init(line, gsi, e);
+
+	return rc ? rc : kvm_add_irqfd(&m->kvm, line->fd, gsi, e);
+}
+
+static int add_serial(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	struct serial_params params = {
+		.loop = m->loop,
+		.irq = &m->serial_irq,
+		.bucket_size = p->serial_bucket_size,
+		.bucket_burst = p->serial_bucket_burst,
+		.bucket_refill_ms = p->serial_bucket_refill_ms,
+	};
+	int rc;
+
+	rc = connect_irq(m, &m->serial_irq, LAYOUT_COM1_GSI, e);
+	if (rc)
+		return rc;
+	rc = serial_console_enter(&m->console, p->serial_out_path, e);
+	if (rc)
+		return rc;
+	params.in_fd = m->console.in_fd;
+	params.out_fd = m->console.out_fd;
+	rc = serial_create(&m->serial, &params, e);
+	if (rc)
+		return rc;
+	rc = bus_add(&m->pio, LAYOUT_COM1, LAYOUT_COM1_SIZE, &serial_bus_ops, m->serial);
+	return rc ? err_sys(e, rc, "serial ports") : 0;
+}
+
+static int add_legacy_devices(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	int rc;
+
+	rc = add_serial(m, p, e);
+	if (rc)
+		return rc;
+	rc = connect_irq(m, &m->keyboard_irq, LAYOUT_I8042_GSI, e);
+	if (rc)
+		return rc;
+	rc = i8042_create(&m->i8042, &m->keyboard_irq, guest_reset, m, e);
+	if (rc)
+		return rc;
+	rc = bus_add(&m->pio, LAYOUT_I8042, LAYOUT_I8042_SIZE, &i8042_bus_ops, m->i8042);
+	if (rc)
+		return err_sys(e, rc, "i8042 ports");
+	m->acpi_pm.off = guest_off;
+	m->acpi_pm.ctx = m;
+	rc = bus_add(&m->pio, LAYOUT_ACPI_PM, LAYOUT_ACPI_PM_SIZE, &acpi_pm_bus_ops, &m->acpi_pm);
+	if (rc)
+		return err_sys(e, rc, "ACPI power management ports");
+	if (p->boot_timer) {
+		m->boottimer = (struct boottimer){.start_us = p->start_time_us, .start_cpu_us = p->start_time_cpu_us};
+		rc = bus_add(&m->mmio, LAYOUT_BOOT_TIMER, BOOTTIMER_SIZE, &boottimer_bus_ops, &m->boottimer);
+		if (rc)
+			return err_sys(e, rc, "boot timer page");
+	}
+	return 0;
+}
+
+/* Put transport @d of a virtio device on the bus and connect its queues' kicks and its interrupt. */
+static int attach_virtio(struct machine *m, struct machine_disk *d, struct virtio_device *dev, uint32_t gsi, struct err *e)
+{
+	struct virtio_mmio_config config = {
+		.dev = dev, .mem = m->mem, .irq = &d->irq, .loop = m->loop, .kick_in_vcpu = true};
+	int rc;
+
+	rc = connect_irq(m, &d->irq, gsi, e);
+	if (rc)
+		return rc;
+	rc = virtio_mmio_create(&config, &d->transport, e);
+	if (rc)
+		return rc;
+	rc = bus_add(&m->mmio, d->base.v, LAYOUT_VIRTIO_MMIO_SIZE, &virtio_mmio_bus_ops, d->transport);
+	if (rc)
+		return err_sys(e, rc, "virtio-mmio page 0x%llx", (unsigned long long)d->base.v);
+	if (virtio_mmio_kicks_in_vcpu(d->transport))
+		return 0;
+	for (uint16_t q = 0; q < virtio_mmio_n_queues(d->transport); q++) {
+		rc = kvm_add_ioeventfd(&m->kvm, GPA(d->base.v + VIRTIO_MMIO_QUEUE_NOTIFY), q,
+				       virtio_mmio_kick_fd(d->transport, q), e);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int add_disk(struct machine *m, const struct machine_drive *drive, struct err *e)
+{
+	uint32_t place = (uint32_t)m->n_disks;
+	struct machine_disk *d = &m->disk[place];
+	struct blk_config config = {
+		.drive_id = drive->id,
+		.flush = drive->writeback,
+		.bandwidth = drive->limits.bandwidth,
+		.ops = drive->limits.ops,
+		.loop = m->loop,
+	};
+	struct blk_backing backing = *drive->backing;
+	int rc;
+
+	m->n_disks++;
+	d->base = GPA(LAYOUT_VIRTIO_MMIO + place * LAYOUT_VIRTIO_MMIO_SIZE);
+	d->id = strdup(drive->id);
+	if (!d->id)
+		return err_sys(e, -ENOMEM, "drive '%s'", drive->id);
+	/* A copy, so that the caller still has its file when a later step fails. */
+	backing.fd = fcntl(drive->backing->fd, F_DUPFD_CLOEXEC, 0);
+	if (backing.fd < 0)
+		return err_sys(e, -errno, "drive '%s'", drive->id);
+	rc = blk_create(&config, &backing, &d->blk, e);
+	if (rc)
+		return rc;
+	return attach_virtio(m, d, blk_virtio_device(d->blk), LAYOUT_GSI_FIRST + place, e);
+}
+
+static int add_disks(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	if (p->n_drives > LAYOUT_MAX_VIRTIO)
+		return err_set(e, -ENOSPC, "Could not allocate GSI: The requested resource is not available. A microVM can have "
+					   "%d virtio devices, %zu are configured.", LAYOUT_MAX_VIRTIO, p->n_drives);
+	for (size_t i = 0; i < p->n_drives; i++) {
+		int rc = add_disk(m, &p->drives[i], e);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* The finished kernel command line (CONTRACT.md 16.3). */
+static int build_cmdline(const struct machine *m, const struct machine_params *p, char out[LAYOUT_CMDLINE_MAX],
+			 struct err *e)
+{
+	struct cmdline_device devices[LAYOUT_MAX_VIRTIO];
+	struct cmdline_additions add = {.devices = devices};
+	int rc;
+
+	if (p->n_drives && p->drives[0].is_root) {
+		add.has_root_drive = true;
+		add.root_partuuid = p->drives[0].partuuid;
+		add.root_read_only = p->drives[0].is_read_only;
+	}
+	if (boot_wants_cmdline_devices(p->kernel, p->boot_args ? p->boot_args : CMDLINE_DEFAULT))
+		add.n_devices = m->n_disks;
+	for (size_t i = 0; i < m->n_disks; i++)
+		devices[i] = (struct cmdline_device){.base = m->disk[i].base, .gsi = m->disk[i].irq.gsi};
+	rc = cmdline_build(p->boot_args, &add, out, e);
+	if (rc)
+		return err_wrap(e, rc, "The kernel command line is invalid");
+	log_debug("Kernel command line: %s", out);
+	return 0;
+}
+
+static int write_boot_data(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	struct boot_initrd initrd = {0};
+	char cmdline[LAYOUT_CMDLINE_MAX];
+	struct boot_config config = {
+		.kernel = p->kernel,
+		.initrd = &initrd,
+		.cmdline = cmdline,
+		.n_vcpus = p->n_vcpus,
+		.n_virtio = m->n_disks,
+		.has_vmgenid = true,
+		.vmgenid_gsi = LAYOUT_GSI_FIRST + (uint32_t)m->n_disks,
+		.has_power_off = true,
+	};
+	int rc;
+
+	if (p->initrd_fd >= 0) {
+		rc = boot_load_initrd(m->mem, p->initrd_fd, p->kernel, &initrd, e);
+		if (rc)
+			return err_wrap(e, rc, "Cannot load initrd");
+	}
+	rc = build_cmdline(m, p, cmdline, e);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < m->n_disks; i++)
+		config.virtio[i] = (struct boot_virtio){.base = m->disk[i].base, .gsi = m->disk[i].irq.gsi};
+	if (getrandom(config.vmgenid, sizeof(config.vmgenid), 0) != sizeof(config.vmgenid))
+		return err_sys(e, -errno, "getrandom for the VM generation id");
+	return boot_write_tables(m->mem, &config, e);
+}
+
+static void fill_boot_regs(const void *ctx, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+	boot_init_regs(ctx, regs, sregs);
+}
+
+static int add_vcpus(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	struct vcpus_params params = {
+		.kvm = &m->kvm,
+		.pio = &m->pio,
+		.mmio = &m->mmio,
+		.n = p->n_vcpus,
+		.smt = p->smt,
+		.stopped = vcpu_stopped,
+		.ctx = m,
+	};
+	struct serial_coalescing coalescing = {.set = serial_kvm_coalesce, .ctx = &m->kvm.vm_fd};
+	int rc = vcpus_create(&m->vcpus, &params, e);
+
+	if (rc)
+		return rc;
+	coalescing.ring = vcpus_coalesced_ring(m->vcpus, &coalescing.ring_entries);
+	if (coalescing.ring)
+		serial_use_coalescing(m->serial, &coalescing);
+	return vcpus_set_boot_regs(m->vcpus, fill_boot_regs, p->kernel, e);
+}
+
+/* Everything in the order in which the guest sees it. m->mem is borrowed from the caller until this succeeded. */
+static int build(struct machine *m, const struct machine_params *p, struct err *e)
+{
+	int rc;
+
+	rc = kvm_open(&m->kvm, KVM_PATH, e);
+	if (rc)
+		return rc;
+	rc = kvm_create_vm(&m->kvm, e);
+	if (rc)
+		return rc;
+	rc = kvm_set_memory(&m->kvm, m->mem, p->track_dirty_pages, e);
+	if (rc)
+		return rc;
+	rc = add_legacy_devices(m, p, e);
+	if (rc)
+		return rc;
+	rc = add_disks(m, p, e);
+	if (rc)
+		return rc;
+	rc = write_boot_data(m, p, e);
+	if (rc)
+		return rc;
+	return add_vcpus(m, p, e);
+}
+
+static struct machine *machine_alloc(const struct machine_params *p)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->loop = p->loop;
+	m->mem = *p->mem;
+	m->exit_requested = p->exit_requested;
+	m->ctx = p->ctx;
+	m->kvm.dev_fd = m->kvm.vm_fd = -1;
+	m->serial_irq.fd = m->keyboard_irq.fd = -1;
+	m->console = (struct serial_console){.in_fd = -1, .out_fd = -1, .in_flags = -1, .out_flags = -1};
+	for (size_t i = 0; i < LAYOUT_MAX_VIRTIO; i++)
+		m->disk[i].irq.fd = -1;
+	return m;
+}
+
+int machine_create(struct machine **out, const struct machine_params *params, struct err *e)
+{
+	struct machine *m = machine_alloc(params);
+	int rc;
+
+	if (!m)
+		return err_sys(e, -ENOMEM, "machine");
+	rc = build(m, params, e);
+	if (rc) {
+		m->mem = NULL; /* still the caller's */
+		machine_destroy(m);
+		return rc;
+	}
+	*params->mem = NULL;
+	for (size_t i = 0; i < params->n_drives; i++)
+		blk_backing_close(params->drives[i].backing);
+	*out = m;
+	return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+int machine_start(struct machine *m, struct err *e)
+{
+	return vcpus_start(m->vcpus, e);
+}
+
+int machine_pause(struct machine *m, struct err *e)
+{
+	int rc;
+
+	if (m->paused)
+		return 0;
+	rc = vcpus_pause(m->vcpus, e);
+	if (rc)
+		return rc;
+	evloop_pause_devices(m->loop);
+	m->paused = true;
+	return 0;
+}
+
+void machine_resume(struct machine *m)
+{
+	if (!m->paused)
+		return;
+	evloop_resume_devices(m->loop);
+	for (size_t i = 0; i < m->n_disks; i++)
+		virtio_mmio_kick_all(m->disk[i].transport);
+	vcpus_resume(m->vcpus);
+	m->paused = false;
+}
+
+int machine_send_ctrl_alt_del(struct machine *m, struct err *e)
+{
+	return i8042_send_ctrl_alt_del(m->i8042, e);
+}
+
+static struct machine_disk *find_disk(struct machine *m, const char *id)
+{
+	for (size_t i = 0; i < m->n_disks; i++) {
+		if (strcmp(m->disk[i].id, id) == 0)
+			return &m->disk[i];
+	}
+	return NULL;
+}
+
+int machine_update_drive(struct machine *m, const char *id, struct blk_backing *backing, struct err *e)
+{
+	struct machine_disk *d = find_disk(m, id);
+
+	if (!d)
+		return err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
+	return blk_update_backing(d->blk, backing, e);
+}
+
+int machine_update_drive_limits(struct machine *m, const char *id, const struct machine_limits *limits, struct err *e)
+{
+	struct machine_disk *d = find_disk(m, id);
+
+	if (!d)
+		return err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
+	blk_update_limits(d->blk, limits->has_bandwidth ? &limits->bandwidth : NULL, limits->has_ops ? &limits->ops : NULL);
+	return 0;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	vcpus_destroy(m->vcpus); /* first: from here on nobody but this thread touches the devices */
+	for (size_t i = 0; i < m->n_disks; i++) {
+		struct machine_disk *d = &m->disk[i];
+
+		virtio_mmio_destroy(d->transport);
+		blk_destroy(d->blk);
+		irq_fini(&d->irq);
+		free(d->id);
+	}
+	if (m->serial)
+		(void)serial_flush(m->serial, SERIAL_FLUSH_MS);
+	serial_destroy(m->serial);
+	serial_console_leave(&m->console);
+	i8042_destroy(m->i8042);
+	irq_fini(&m->serial_irq);
+	irq_fini(&m->keyboard_irq);
+	kvm_fini(&m->kvm);
+	gmem_destroy(m->mem);
+	free(m);
+}
