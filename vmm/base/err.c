@@ -7,17 +7,41 @@
 #include <string.h>
 
 /*
- * glibc's untranslated text, with the two words that differ from musl's where the contract shows them: the reference is
- * linked with musl and clients compare its texts.
+ * The reference is linked with musl and clients compare its texts, so where glibc's untranslated words differ for an error
+ * that a monitor meets, musl's stand here.
  */
+static const struct {
+	int errnum;
+	const char *text;
+} musl_texts[] = {
+	{EBUSY, "Resource busy"},
+	{EMFILE, "No file descriptors available"},
+	{ENFILE, "Too many open files in system"},
+	{ENOMEM, "Out of memory"},
+	{EIO, "I/O error"},
+	{EADDRINUSE, "Address in use"},
+	{EADDRNOTAVAIL, "Address not available"},
+	{ELOOP, "Symbolic link loop"},
+	{ENAMETOOLONG, "Filename too long"},
+	{ETXTBSY, "Text file busy"},
+	{EXDEV, "Cross-device link"},
+	{ENOTTY, "Not a tty"},
+	{EAGAIN, "Resource temporarily unavailable"},
+	{ENOTSUP, "Not supported"},
+	{ETIMEDOUT, "Operation timed out"},
+	{EPROTO, "Protocol error"},
+	{ENOTCONN, "Socket not connected"},
+	{ENOBUFS, "No buffer space available"},
+};
+
 static const char *os_text(int errnum)
 {
 	const char *text;
 
-	if (errnum == EBUSY)
-		return "Resource busy";
-	if (errnum == EMFILE)
-		return "No file descriptors available";
+	for (size_t i = 0; i < ARRAY_SIZE(musl_texts); i++) {
+		if (musl_texts[i].errnum == errnum)
+			return musl_texts[i].text;
+	}
 	text = strerrordesc_np(errnum);
 	return text ? text : "Unknown error";
 }

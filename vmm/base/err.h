@@ -31,7 +31,7 @@ int err_wrap(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /*
  * The text of errno value @errnum (positive) as the Firecracker contract spells it, into @buf of @len bytes:
- * "No such file or directory (os error 2)". EBUSY and EMFILE have musl's wording (CONTRACT.md, conventions). Returns @buf.
+ * "No such file or directory (os error 2)". The words are those of musl (CONTRACT.md, conventions). Returns @buf.
  */
 const char *err_os_text(int errnum, char *buf, size_t len);
 
