@@ -401,7 +401,7 @@ bool virtqueue_needs_interrupt(struct virtqueue *vq)
 	if (!vq->started || from == to)
 		return false;
 	vq->signalled_used = to;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	if (!vq->event_idx)
 		return !(ring_load16(vq->avail + VIRTQ_AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT);
 	/* 2.7.7.2: when one of the elements from..to-1 is the one that used_event names. */
@@ -429,6 +429,6 @@ bool virtqueue_notify_on(struct virtqueue *vq)
 		ring_store16(avail_event_at(vq), vq->next_avail);
 	else
 		ring_store16(vq->used + VIRTQ_USED_FLAGS, 0);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	return ring_load16(vq->avail + VIRTQ_AVAIL_IDX) != vq->next_avail;
 }

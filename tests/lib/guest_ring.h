@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The driver's side of a split virtqueue and of virtio-mmio, as unit tests and fuzz targets need it: every field can be set to
- * anything, nothing is checked.
+ * The driver's side of a split virtqueue and of virtio-mmio, as unit tests and fuzz targets need it:
+ * every field can be set to anything, nothing is checked.
  *
- * Threads: none; a test that plays guest in one thread and device in another has one of these in the guest's.
+ * Threads: none; a test that plays guest in one thread and device in another has one of these in the
+ * guest's.
  */
 #ifndef MAYFLY_TESTS_GUEST_RING_H
 #define MAYFLY_TESTS_GUEST_RING_H
@@ -57,8 +58,8 @@ uint32_t guest_mmio_negotiate(struct virtio_mmio *t, uint64_t features);
 void guest_mmio_set_queue(struct virtio_mmio *t, uint32_t q, const struct vq_geometry *geo);
 
 /*
- * Double-fetch detector (MAYFLY_CHECKED builds; elsewhere it sees nothing): ranges that were copied more than once since their
- * chain began, summed up since the last call.
+ * Double-fetch detector (MAYFLY_CHECKED builds; elsewhere it sees nothing): ranges that were copied
+ * more than once since their chain began, summed up since the last call.
  */
 unsigned guest_fetched_twice(void);
 

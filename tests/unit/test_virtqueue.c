@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Split ring: geometry, every rule of a chain with the verdict of its breach, suppression both ways, wrap-around.
+ * Split ring: geometry, every rule of a chain with the verdict of its breach, suppression both ways,
+ * wrap-around.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -236,7 +237,10 @@ static void indirect_chain(void **state)
 {
 	struct fixture *f = *state;
 
-	/* 2.7.5.3.2: direct ones first, then an indirect one, whose WRITE flag means nothing; table unaligned. */
+	/*
+	 * 2.7.5.3.2: direct ones first, then an indirect one, whose WRITE flag means nothing; table
+	 * unaligned.
+	 */
 	guest_ring_desc(&f->ring, 0, DATA_AT, 8, N, 1);
 	guest_ring_desc(&f->ring, 1, TABLE_AT + 1, 3 * 16, I | W, 0);
 	guest_ring_desc_at(&f->ring, TABLE_AT + 1, 0, DATA_AT + 8, 8, N, 2);
@@ -255,7 +259,10 @@ static void indirect_longest(void **state)
 {
 	struct fixture *f = *state;
 
-	/* A queue of 16, and 256 descriptors in the table: more than the queue, as drivers with seg_max do. */
+	/*
+	 * A queue of 16, and 256 descriptors in the table: more than the queue, as drivers with seg_max
+	 * do.
+	 */
 	for (uint16_t i = 0; i < VQ_CHAIN_MAX; i++)
 		guest_ring_desc_at(&f->ring, TABLE_AT, i, DATA_AT, 1, i < VQ_CHAIN_MAX - 1 ? N : 0, (uint16_t)(i + 1));
 	guest_ring_desc(&f->ring, 0, TABLE_AT, VQ_CHAIN_MAX * 16, I, 0);
@@ -487,7 +494,10 @@ static void interrupts_with_event_idx(void **state)
 	cycle(f);
 	assert_true(virtqueue_needs_interrupt(f->vq));
 	assert_false(virtqueue_needs_interrupt(f->vq)); /* asked and answered */
-	/* The driver waits for the fourth: three pushes are silent, then one question for two pushes finds it. */
+	/*
+	 * The driver waits for the fourth: three pushes are silent, then one question for two pushes
+	 * finds it.
+	 */
 	guest_ring_set_used_event(&f->ring, 3);
 	cycle(f);
 	assert_false(virtqueue_needs_interrupt(f->vq));
