@@ -35,17 +35,14 @@ void elf_find_sections(const uint8_t *shdrs, uint32_t n_shdrs, const uint8_t *na
 	for (i = 0; i < n_shdrs; i++) {
 		const uint8_t *shdr = shdrs + (size_t)i * ELF_SHDR_LEN;
 		uint32_t name = le32_get(shdr + SH_NAME);
-		uint64_t len = le64_get(shdr + SH_SIZE);
+		struct elf_section section = {.vaddr = le64_get(shdr + SH_ADDR), .len = le64_get(shdr + SH_SIZE)};
 
-		if (le32_get(shdr + SH_TYPE) == SHT_NOBITS || len == 0)
+		if (le32_get(shdr + SH_TYPE) == SHT_NOBITS)
 			continue;
-		if (name_is(names, names_len, name, "__param")) {
-			s.has_param = true;
-			s.param_vaddr = le64_get(shdr + SH_ADDR);
-			s.param_len = len;
-		} else if (name_is(names, names_len, name, ".pci_fixup")) {
-			s.has_pci = true;
-		}
+		if (name_is(names, names_len, name, "__param"))
+			s.param = section;
+		else if (name_is(names, names_len, name, ".pci_fixup"))
+			s.pci_fixup = section;
 	}
 	*out = s;
 }
@@ -64,23 +61,45 @@ static bool read_image(const struct image_plan *plan, const struct gmem *mem, ui
 	return false;
 }
 
+/*
+ * Is there a fixup for any device of any vendor? An entry has 16 or, before Linux 4.19, 24 bytes and starts with the two ids; at the
+ * other multiples of 8 are a shift count and the middle of an address, which are never all ones.
+ */
+static bool has_general_fixup(const struct elf_section *fixups, const struct image_plan *plan, const struct gmem *mem)
+{
+	uint64_t off;
+	uint8_t ids[4];
+
+	if (fixups->len > ELF_MAX_FIXUPS_LEN)
+		return true; /* no kernel without PCI has that many */
+	for (off = 0; range_within(off, sizeof(ids), fixups->len); off += 8) {
+		if (!read_image(plan, mem, fixups->vaddr + off, ids, sizeof(ids)))
+			return false;
+		if (le32_get(ids) == UINT32_MAX)
+			return true;
+	}
+	return false;
+}
+
 enum boot_acpi elf_judge_acpi(const struct elf_sections *sections, const struct image_plan *plan,
 			      const struct gmem *mem)
 {
 	static const char prefix[] = "acpi.";
-	uint64_t i, n_params = sections->param_len / PARAM_LEN;
+	const struct elf_section *table = &sections->param;
+	uint64_t i, n_params = table->len / PARAM_LEN;
 	uint8_t param[PARAM_LEN];
 	char name[sizeof(prefix) - 1];
 
 	/* A table of another shape is a kernel that we don't know: no statement. */
-	if (!sections->has_param || sections->param_len % PARAM_LEN != 0 || n_params > ELF_MAX_PARAMS)
+	if (n_params == 0 || table->len % PARAM_LEN != 0 || n_params > ELF_MAX_PARAMS)
 		return BOOT_ACPI_UNKNOWN;
 	for (i = 0; i < n_params; i++) {
-		if (!read_image(plan, mem, sections->param_vaddr + i * PARAM_LEN, param, sizeof(param)) ||
+		if (!read_image(plan, mem, table->vaddr + i * PARAM_LEN, param, sizeof(param)) ||
 		    !read_image(plan, mem, le64_get(param), name, sizeof(name)))
 			return BOOT_ACPI_UNKNOWN;
 		if (memcmp(name, prefix, sizeof(name)) == 0)
-			return sections->has_pci ? BOOT_ACPI_USABLE : BOOT_ACPI_NEEDS_PCI;
+			return has_general_fixup(&sections->pci_fixup, plan, mem) ? BOOT_ACPI_USABLE
+										  : BOOT_ACPI_NEEDS_PCI;
 	}
 	return BOOT_ACPI_ABSENT;
 }
