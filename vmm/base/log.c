@@ -15,12 +15,14 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/fd.h"
+#include "vmm/base/tz.h"
 
 #define ID_MAX 64
 #define MODULE_MAX 128
@@ -47,6 +49,13 @@ static struct {
 	.long_line_taken = ATOMIC_FLAG_INIT,
 	.site_lock = PTHREAD_MUTEX_INITIALIZER,
 };
+
+enum { ZONE_UNKNOWN, ZONE_BUSY, ZONE_KNOWN };
+
+static struct {
+	_Atomic int state;
+	struct tz_table table; /* constant once state is ZONE_KNOWN */
+} log_zone;
 
 static char log_long_line[PREFIX_MAX + LOG_LINE_MAX + sizeof(CUT_MARK)];
 static __thread char log_thread[16] = "main";
@@ -175,24 +184,57 @@ static void put_number(struct line *line, uint64_t v, int digits)
 	put_text(line, text);
 }
 
+/*
+ * Read the time zone: of $TZ (a rule, a file, or a name), else of /etc/localtime; none: UTC, as in a jail without the file.
+ * Only open, read and close, so that even a signal handler could be first.
+ */
+static void load_zone(int64_t now_s)
+{
+	uint8_t data[8192];
+	char path[160] = "/etc/localtime";
+	const char *name = getenv("TZ");
+	ssize_t n = -1;
+	int fd;
+
+	if (name && *name == ':')
+		name++;
+	if (name && tz_parse_rule(name, now_s, &log_zone.table) == 0)
+		return;
+	if (name)
+		(void)snprintf(path, sizeof(path), "%s%s", *name == '/' ? "" : "/usr/share/zoneinfo/", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		n = read(fd, data, sizeof(data));
+	fd_close(&fd);
+	if (n > 0 && tz_parse_file(data, (size_t)n, now_s, &log_zone.table) < 0)
+		log_zone.table.n = 0;
+}
+
+/* Local time minus UTC. The first caller reads the zone; who comes while it does gets UTC. */
+static int32_t zone_offset(int64_t now_s)
+{
+	int state = ZONE_UNKNOWN;
+
+	if (atomic_load_explicit(&log_zone.state, memory_order_acquire) != ZONE_KNOWN) {
+		if (!atomic_compare_exchange_strong(&log_zone.state, &state, ZONE_BUSY))
+			return 0;
+		load_zone(now_s);
+		atomic_store_explicit(&log_zone.state, ZONE_KNOWN, memory_order_release);
+	}
+	return tz_offset(&log_zone.table, now_s);
+}
+
 static void put_time(struct line *line)
 {
 	struct timespec now;
-	int64_t days, second, year, month, day, of_era, era;
+	int64_t year, local_s;
+	int month, day;
+	uint64_t second;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
-	days = now.tv_sec / 86400;
-	second = now.tv_sec % 86400;
-	/* Years that begin in March put the leap day at their end; 400 of them, an era, have 146097 days. */
-	days += 719468;
-	era = days / 146097;
-	of_era = days % 146097;
-	year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-	day = of_era - (365 * year + year / 4 - year / 100);
-	month = (5 * day + 2) / 153;
-	day = day - (153 * month + 2) / 5 + 1;
-	month = month < 10 ? month + 3 : month - 9;
-	year += era * 400 + (month <= 2);
+	local_s = now.tv_sec + zone_offset(now.tv_sec);
+	tz_date_of(local_s / 86400, &year, &month, &day);
+	second = (uint64_t)local_s % 86400;
 
 	put_number(line, (uint64_t)year, 4);
 	put_char(line, '-');
@@ -200,11 +242,11 @@ static void put_time(struct line *line)
 	put_char(line, '-');
 	put_number(line, (uint64_t)day, 2);
 	put_char(line, 'T');
-	put_number(line, (uint64_t)second / 3600, 2);
+	put_number(line, second / 3600, 2);
 	put_char(line, ':');
-	put_number(line, (uint64_t)second / 60 % 60, 2);
+	put_number(line, second / 60 % 60, 2);
 	put_char(line, ':');
-	put_number(line, (uint64_t)second % 60, 2);
+	put_number(line, second % 60, 2);
 	put_char(line, '.');
 	put_number(line, (uint64_t)now.tv_nsec, 9);
 }
