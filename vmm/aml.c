@@ -2,9 +2,9 @@
 /*
  * The AML writer: see aml.h.
  *
- * A term with contents starts with an opcode and the length of all that follows, whose own encoding takes 1 to 4 bytes. The
- * length is known only at the end: aml_end() moves the contents up by as many bytes as it needs. Our terms are
- * small and nest three deep, so the moving costs nothing that matters.
+ * A term with contents starts with an opcode and the length of all that follows, whose own encoding takes 1 to 4
+ * bytes. The length is known only at the end: aml_end() moves the contents up by as many bytes as it needs. Our
+ * terms are small and nest three deep, so the moving costs nothing that matters.
  */
 #include "vmm/aml.h"
 

@@ -2,8 +2,8 @@
 /*
  * A writer of ACPI machine language into a bounded buffer: just the terms that our DSDT needs (ACPI 6.5 chapter 20).
  *
- * Use: aml_init, then terms in order; every _begin has its aml_end. A buffer that is too small, or nesting deeper than
- * AML_MAX_DEPTH, sets @failed, after which every call does nothing: check once at the end with aml_finish.
+ * Use: aml_init, then terms in order; every _begin has its aml_end. A buffer that is too small, or nesting deeper
+ * than AML_MAX_DEPTH, sets @failed, after which every call does nothing: check once at the end with aml_finish.
  *
  * Trust: all arguments are our own constants and numbers. Threads: any; pure.
  */
@@ -55,7 +55,9 @@ void aml_name(struct aml *a, const char *name);
 /* Notify (@name, @value). @name is looked up in the enclosing scopes. */
 void aml_notify(struct aml *a, const char *name, uint64_t value);
 
-/* A resource template (ACPI 6.5, 6.4): a data term of descriptors between begin and end; at most 250 bytes of them. */
+/*
+ * A resource template (ACPI 6.5, 6.4): a data term of descriptors between begin and end; at most 250 bytes of them.
+ */
 void aml_resources_begin(struct aml *a);
 void aml_resource_memory32(struct aml *a, uint32_t base, uint32_t len);
 void aml_resource_io(struct aml *a, uint16_t port, uint8_t len);

@@ -177,9 +177,9 @@ static int place_initrd(const struct gmem *mem, const struct boot_kernel *kernel
 	base = len <= end ? (end - len) & ~(PAGE - 1) : 0;
 	if (len > end || base < kernel->end.v)
 		return err_set(e, -E2BIG,
-			       "The initrd does not fit: it has %" PRIu64 " bytes, but between the kernel's end at 0x%" PRIx64
-			       " and 0x%" PRIx64 " there are %" PRIu64 "; give the guest more memory (it has %" PRIu64 " MiB)",
-			       len, kernel->end.v, end, end > kernel->end.v ? end - kernel->end.v : 0, mem->size / MIB);
+			"The initrd does not fit: it has %" PRIu64 " bytes, but between the kernel's end at 0x%" PRIx64
+			" and 0x%" PRIx64 " there are %" PRIu64 "; give the guest more memory (it has %" PRIu64 " MiB)",
+			len, kernel->end.v, end, end > kernel->end.v ? end - kernel->end.v : 0, mem->size / MIB);
 	*out = GPA(base);
 	return 0;
 }

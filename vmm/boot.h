@@ -2,9 +2,9 @@
 /*
  * The boot of a guest kernel, from an open image file to the bytes and registers of the first instruction.
  *
- * Trust: kernel and initrd files are hostile (THREATS.md GHSA-52h2-m2cf-9jh6): every size and offset in them is checked
- * before it is used, loops are bounded by constants, and what does not fit is refused with a text that says what was
- * found and what would be right. The command line and the device list come from the configuration model.
+ * Trust: kernel and initrd files are hostile (THREATS.md GHSA-52h2-m2cf-9jh6): every size and offset in them is
+ * checked before it is used, loops are bounded by constants, and what does not fit is refused with a text that says
+ * what was found and what would be right. The command line and the device list come from the configuration model.
  *
  * Threads: the thread that builds the machine, before a vCPU runs. Nothing here needs KVM.
  *
@@ -14,8 +14,9 @@
  *     boot_write_tables(mem, &config, e);                  command line, memory map, MP and ACPI tables, entry tables
  *     boot_init_regs(&kernel, &regs, &sregs);              for vCPU 0; the others wait for SIPI
  *
- * Memory must be fresh (all zero) when the kernel is loaded: bss and the gaps of an image are never written. To load a second
- * image the caller destroys the gmem and creates a new one; loading twice into one gmem leaves the first image's bytes there.
+ * Memory must be fresh (all zero) when the kernel is loaded: bss and the gaps of an image are never written. To
+ * load a second image the caller destroys the gmem and creates a new one; loading twice into one gmem leaves the
+ * first image's bytes there.
  */
 #ifndef MAYFLY_VMM_BOOT_H
 #define MAYFLY_VMM_BOOT_H
@@ -63,8 +64,8 @@ struct boot_kernel {
 /*
  * Load the image that @kernel_fd is open on (any file position; pread only) into @mem, which must be fresh.
  * Blocks for the time of the read. On failure @mem may hold parts of the image: do not run it.
- * Returns 0 and *@out, or negative errno with @e: -ENOEXEC for an image that can't be booted, -E2BIG for one that the RAM
- * can't hold, else what the file system said.
+ * Returns 0 and *@out, or negative errno with @e: -ENOEXEC for an image that can't be booted, -E2BIG for one that
+ * the RAM can't hold, else what the file system said.
  */
 int boot_load_kernel(struct gmem *mem, int kernel_fd, struct boot_kernel *out, struct err *e) MUST_USE;
 
@@ -77,8 +78,8 @@ struct boot_initrd {
 };
 
 /*
- * Load the file behind @initrd_fd as the initial RAM disk of @kernel: at the end of the first RAM region, rounded down to
- * a page, lower when the kernel demands it. As boot_load_kernel otherwise.
+ * Load the file behind @initrd_fd as the initial RAM disk of @kernel: at the end of the first RAM region, rounded
+ * down to a page, lower when the kernel demands it. As boot_load_kernel otherwise.
  */
 int boot_load_initrd(struct gmem *mem, int initrd_fd, const struct boot_kernel *kernel, struct boot_initrd *out,
 		     struct err *e) MUST_USE;
@@ -103,9 +104,10 @@ struct boot_config {
 };
 
 /*
- * Write into @mem everything that @config->kernel finds at its entry: command line, boot_params or start_info with the
- * memory map, GDT, page tables, MP table, ACPI tables, the generation id. Pure: the same @config gives the same bytes.
- * Returns 0, or negative errno with @e (-E2BIG: the command line is too long; -EFAULT: too little RAM for the tables).
+ * Write into @mem everything that @config->kernel finds at its entry: command line, boot_params or start_info with
+ * the memory map, GDT, page tables, MP table, ACPI tables, the generation id. Pure: the same @config gives the same
+ * bytes. Returns 0, or negative errno with @e (-E2BIG: the command line is too long; -EFAULT: too little RAM for
+ * the tables).
  */
 int boot_write_tables(struct gmem *mem, const struct boot_config *config, struct err *e) MUST_USE;
 

@@ -110,10 +110,11 @@ static void add_page_array(const struct gmem *mem, const struct boot_range *init
 void boot_huge_plan(const struct gmem *mem, const struct boot_huge_rule *rule, const struct boot_range *loaded,
 		    size_t n_loaded, const struct boot_range *initrd, struct boot_huge_plan *out)
 {
+	const struct gmem_region *last = &mem->region[mem->n_regions - 1];
 	struct boot_huge_plan plan = {0};
 
-	if (rule->low_blocks > 0 && rule->low_blocks * BLOCK <= mem->region[0].size)
-		add(&plan, 0, rule->low_blocks * BLOCK);
+	if (rule->low_blocks > 0 && rule->low_blocks * BLOCK <= last->size)
+		add(&plan, last->base.v, last->base.v + rule->low_blocks * BLOCK);
 	add_filled(mem, rule->fill_percent, loaded, n_loaded, &plan);
 	if (rule->page_array)
 		add_page_array(mem, initrd, &plan);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which 2 MiB blocks of guest RAM deserve a huge page of the host: those that a boot fills anyway. A huge page there saves
- * hundreds of page faults and costs nothing, elsewhere it costs its zeroing and up to 2 MiB of memory (ANCHORS.md, "Guest
- * pages": everywhere 22 MiB resident, by this rule 16.7, at the same speed).
+ * Which 2 MiB blocks of guest RAM deserve a huge page of the host: those that a boot fills anyway. A huge page
+ * there saves hundreds of page faults and costs nothing, elsewhere it costs its zeroing and up to 2 MiB of memory
+ * (ANCHORS.md, "Guest pages": everywhere 22 MiB resident, by this rule 16.7, at the same speed).
  *
  * The rule, for any kernel and memory size; each number is a member of struct boot_huge_rule:
  *   1. A block that what we load (kernel with bss, initrd) covers to more than @fill_percent.
- *   2. The first @low_blocks blocks: Linux takes its early allocations there once memory is handed out.
+ *   2. The first @low_blocks blocks of the highest region: Linux hands out the memory of its highest zone first,
+ *      from its lower end on. (RAM beyond 4 GiB: measured, the first blocks there fill and those at 0 do not.)
  *   3. The blocks of the page array: Linux allocates it from the top of the highest memory that has room for
  *      it, one section of 64 bytes per page of 128 MiB at a time, aligned to 2 MiB, below what was taken before (the
  *      initrd; a few pages at the very top). All of it is initialised during boot.
@@ -44,9 +45,9 @@ struct boot_huge_plan {
 extern const struct boot_huge_rule boot_huge_default;
 
 /*
- * Apply @rule to RAM laid out as in @mem. @loaded are the @n_loaded ranges that get contents, not overlapping; @initrd (NULL or len 0: none) is
- * where the page array can't be, and counts as contents only if it is in @loaded too. A plan that would need more than
- * BOOT_HUGE_MAX_RANGES ranges is cut off there: it is advice.
+ * Apply @rule to RAM laid out as in @mem. @loaded are the @n_loaded ranges that get contents, not overlapping;
+ * @initrd (NULL or len 0: none) is where the page array can't be, and counts as contents only if it is in @loaded
+ * too. A plan that would need more than BOOT_HUGE_MAX_RANGES ranges is cut off there: it is advice.
  */
 void boot_huge_plan(const struct gmem *mem, const struct boot_huge_rule *rule, const struct boot_range *loaded,
 		    size_t n_loaded, const struct boot_range *initrd, struct boot_huge_plan *out);

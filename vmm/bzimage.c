@@ -36,7 +36,8 @@
 
 bool bzimage_is_bzimage(const uint8_t *bytes, size_t len)
 {
-	return len >= VERSION + 2 && le16_get(bytes + BOOT_FLAG) == 0xaa55 && memcmp(bytes + HEADER_MAGIC, "HdrS", 4) == 0;
+	return len >= VERSION + 2 && le16_get(bytes + BOOT_FLAG) == 0xaa55 &&
+	       memcmp(bytes + HEADER_MAGIC, "HdrS", 4) == 0;
 }
 
 /* Can this image be entered in 64-bit mode at all? */
@@ -46,13 +47,14 @@ static int check_kind(const uint8_t *bytes, struct err *e)
 
 	if (version < VERSION_2_12)
 		return err_set(e, -ENOEXEC,
-			       "The kernel image is a bzImage of boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed",
-			       version >> 8, version & 0xff);
+			"The kernel image is a bzImage of boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed",
+			version >> 8, version & 0xff);
 	if (!(bytes[LOADFLAGS] & LOADED_HIGH))
-		return err_set(e, -ENOEXEC, "The kernel image is a zImage, which loads below 1 MiB; a bzImage is needed");
+		return err_set(
+			e, -ENOEXEC, "The kernel image is a zImage, which loads below 1 MiB; a bzImage is needed");
 	if (!(le16_get(bytes + XLOADFLAGS) & XLF_KERNEL_64))
 		return err_set(e, -ENOEXEC,
-			       "The kernel image is a 32-bit bzImage (it has no 64-bit entry); an x86-64 kernel is needed");
+			"The kernel image is a 32-bit bzImage (it has no 64-bit entry); an x86-64 kernel is needed");
 	return 0;
 }
 
@@ -64,7 +66,10 @@ static int parse_payload(const uint8_t *bytes, uint64_t file_len, struct image_s
 	uint64_t want = (uint64_t)le32_get(bytes + SYSSIZE) * PARAGRAPH;
 	uint64_t have = file_len > off ? file_len - off : 0;
 
-	/* The size is in paragraphs, so the last one may be incomplete; what follows (a signature) is not for memory. */
+	/*
+	 * The size is in paragraphs, so the last one may be incomplete; what follows (a signature) is not for
+	 * memory.
+	 */
 	if (want <= ENTRY_64)
 		return err_set(e, -ENOEXEC, "The kernel image is a bzImage whose header says that it has no contents");
 	if (have + PARAGRAPH <= want)
@@ -142,7 +147,10 @@ int bzimage_parse(const uint8_t *bytes, size_t len, uint64_t file_len, struct im
 	k.end = GPA(work_end > payload_end ? work_end : payload_end);
 	k.work_start = GPA(work_start);
 
-	/* A kernel that can itself be loaded anywhere takes its initrd from anywhere too; others say how far they see. */
+	/*
+	 * A kernel that can itself be loaded anywhere takes its initrd from anywhere too; others say how far they
+	 * see.
+	 */
 	k.initrd_addr_max = UINT64_MAX;
 	if (!(le16_get(bytes + XLOADFLAGS) & XLF_CAN_BE_LOADED_ABOVE_4G))
 		k.initrd_addr_max = le32_get(bytes + INITRD_ADDR_MAX);

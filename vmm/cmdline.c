@@ -26,8 +26,8 @@ int cmdline_check_args(const char *boot_args, struct err *e)
 }
 
 /*
- * The next word at or after *@pos, as Linux separates them: at spaces, but not inside double quotes. Returns its length and
- * sets *@pos to its start; 0 at the end.
+ * The next word at or after *@pos, as Linux separates them: at spaces, but not inside double quotes. Returns its
+ * length and sets *@pos to its start; 0 at the end.
  */
 static size_t next_word(const char *line, size_t *pos)
 {
@@ -121,7 +121,8 @@ int cmdline_build(const char *boot_args, const struct cmdline_additions *add, ch
 	if (rc < 0)
 		return rc;
 	if (add->root_partuuid && cmdline_check_args(add->root_partuuid, NULL) < 0)
-		return err_set(e, -EINVAL, "The PARTUUID of the root drive has characters that can't be on a command line");
+		return err_set(
+			e, -EINVAL, "The PARTUUID of the root drive has characters that can't be on a command line");
 	must(add->n_devices <= LAYOUT_MAX_VIRTIO);
 
 	split = kernel_part(args);
@@ -140,8 +141,8 @@ int cmdline_build(const char *boot_args, const struct cmdline_additions *add, ch
 
 	if (line.len > MAX_LEN)
 		return err_set(e, -E2BIG,
-			       "Inserting string would make command line too long: it would have %zu characters, %d fit",
-			       line.len, MAX_LEN);
+			"Inserting string would make command line too long: it would have %zu characters, %d fit",
+			line.len, MAX_LEN);
 	line.text[line.len] = '\0';
 	memcpy(out, line.text, line.len + 1);
 	return 0;

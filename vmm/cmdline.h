@@ -3,8 +3,8 @@
  * The kernel command line: what a client may ask for, and what the monitor adds (CONTRACT.md 16.3).
  *
  * Discovery on the command line and in ACPI: a kernel binds the ACPI devices first and then complains about each
- * `virtio_mmio.device=` twin, whose page is taken. It is not always known which of the two a kernel understands, so the
- * parameters are appended unless the image itself says that ACPI is built in and the user did not switch it off
+ * `virtio_mmio.device=` twin, whose page is taken. It is not always known which of the two a kernel understands, so
+ * the parameters are appended unless the image itself says that ACPI is built in and the user did not switch it off
  * (boot_wants_cmdline_devices in boot.h). ACPI is the one to keep there, because Linux with ACPI on does not route
  * GSIs above 15 that no ACPI device names.
  *
@@ -50,8 +50,9 @@ struct cmdline_additions {
 };
 
 /*
- * Put the finished line into @out, NUL-terminated: @boot_args (NULL: CMDLINE_DEFAULT) with @add inserted in front of the
- * first ` -- ` that separates init's arguments. Returns 0, -EINVAL as cmdline_check_args, or -E2BIG with the lengths.
+ * Put the finished line into @out, NUL-terminated: @boot_args (NULL: CMDLINE_DEFAULT) with @add inserted in front
+ * of the first ` -- ` that separates init's arguments. Returns 0, -EINVAL as cmdline_check_args, or -E2BIG with the
+ * lengths.
  */
 int cmdline_build(const char *boot_args, const struct cmdline_additions *add, char out[LAYOUT_CMDLINE_MAX],
 		  struct err *e) MUST_USE;

@@ -23,7 +23,10 @@ void e820_build(const struct gmem *mem, struct e820_map *out)
 	size_t i;
 
 	must(mem->n_regions > 0 && mem->region[0].size > LAYOUT_HIGH_MEMORY);
-	/* The page of the RSDP and the rest of the first MiB are in no entry: not RAM, found by whoever knows where. */
+	/*
+	 * The page of the RSDP and the rest of the first MiB are in no entry: not RAM, found by whoever knows
+	 * where.
+	 */
 	add(&map, 0, LAYOUT_SYSTEM, E820_RAM);
 	add(&map, LAYOUT_SYSTEM, LAYOUT_SYSTEM_END, E820_RESERVED);
 	add(&map, LAYOUT_HIGH_MEMORY, mem->region[0].size, E820_RAM);

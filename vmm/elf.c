@@ -154,14 +154,14 @@ static int parse_load(const uint8_t *phdr, uint32_t index, uint64_t file_len, st
 
 	if (seg.file_len > seg.mem_len)
 		return err_set(e, -ENOEXEC,
-			       "Program header %u of the kernel image has %" PRIu64 " bytes in the file but only %" PRIu64
-			       " in memory",
-			       index, seg.file_len, seg.mem_len);
+			"Program header %u of the kernel image has %" PRIu64 " bytes in the file but only %" PRIu64
+			" in memory",
+			index, seg.file_len, seg.mem_len);
 	if (!range_within(seg.file_off, seg.file_len, file_len))
 		return err_set(e, -ENOEXEC,
-			       "The kernel image is cut off: program header %u needs %" PRIu64 " bytes at offset %" PRIu64
-			       ", the file has %" PRIu64,
-			       index, seg.file_len, seg.file_off, file_len);
+			"The kernel image is cut off: program header %u needs %" PRIu64 " bytes at offset %" PRIu64
+			", the file has %" PRIu64,
+			index, seg.file_len, seg.file_off, file_len);
 	if (seg.mem_len == 0)
 		return 0;
 	if (plan->n_segments == IMAGE_MAX_SEGMENTS)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ELF64 kernel images (vmlinux): from header bytes to a load plan. Pure functions over bytes that the caller has read.
+ * ELF64 kernel images (vmlinux): from header bytes to a load plan. Pure functions over bytes that the caller has
+ * read.
  *
  * Trust: every byte is hostile. Counts are bounded before they are used as loop limits or sizes, offsets are held
  * against the length of the file. Addresses are held against the RAM later, by image_check().
@@ -54,11 +55,13 @@ bool elf_is_elf(const uint8_t *bytes, size_t len) MUST_USE;
  * Parse the header in the first @len @bytes of a file of @file_len bytes that elf_is_elf() recognised.
  * Returns 0, or -ENOEXEC with a text that names what was found.
  */
-int elf_parse_header(const uint8_t *bytes, size_t len, uint64_t file_len, struct elf_header *out, struct err *e) MUST_USE;
+int elf_parse_header(
+	const uint8_t *bytes, size_t len, uint64_t file_len, struct elf_header *out, struct err *e) MUST_USE;
 
 /*
- * Parse @header's n_phdrs program headers in @phdrs. Segments without memory are left out. Notes beyond ELF_MAX_NOTES or longer
- * than ELF_MAX_NOTE_LEN are left out too: the image then counts as one without PVH entry. Returns 0 or -ENOEXEC.
+ * Parse @header's n_phdrs program headers in @phdrs. Segments without memory are left out. Notes beyond
+ * ELF_MAX_NOTES or longer than ELF_MAX_NOTE_LEN are left out too: the image then counts as one without PVH entry.
+ * Returns 0 or -ENOEXEC.
  */
 int elf_parse_phdrs(const struct elf_header *header, const uint8_t *phdrs, uint64_t file_len, struct image_plan *plan,
 		    struct elf_notes *notes, struct err *e) MUST_USE;

@@ -62,8 +62,9 @@ static bool read_image(const struct image_plan *plan, const struct gmem *mem, ui
 }
 
 /*
- * Is there a fixup for any device of any vendor? An entry has 16 or, before Linux 4.19, 24 bytes and starts with the two ids; at the
- * other multiples of 8 are a shift count and the middle of an address, which are never all ones.
+ * Is there a fixup for any device of any vendor? An entry has 16 or, before Linux 4.19, 24 bytes and starts with
+ * the two ids; at the other multiples of 8 are a shift count and the middle of an address, which are never all
+ * ones.
  */
 static bool has_general_fixup(const struct elf_section *fixups, const struct image_plan *plan, const struct gmem *mem)
 {

@@ -2,11 +2,13 @@
 /*
  * What a vmlinux tells about its configuration without being run: does its ACPI work on a machine without PCI tables?
  *
- * The evidence is what the kernel's own build leaves in the file, a few kilobytes to look at (no symbol table is needed, and
- * `strip` keeps both):
- *   - the table of module parameters (section `__param`) has an entry `acpi.<something>` exactly when ACPI is built in;
- *   - the table of PCI fixups (`.pci_fixup`) has one for any device of any vendor exactly when PCI is (x86's VGA fixup, from
- *     arch/x86/pci). Other entries are no evidence: a few chipset quirks stand there in every x86 kernel.
+ * The evidence is what the kernel's own build leaves in the file, a few kilobytes to look at (no symbol table is
+ * needed, and `strip` keeps both):
+ *   - the table of module parameters (section `__param`) has an entry `acpi.<something>` exactly when ACPI is built
+ *     in;
+ *   - the table of PCI fixups (`.pci_fixup`) has one for any device of any vendor exactly when PCI is (x86's VGA
+ *     fixup, from arch/x86/pci). Other entries are no evidence: a few chipset quirks stand there in every x86
+ *     kernel.
  *
  * Trust: the file is hostile, and its author can only mislead his own guest. Threads: see boot.h.
  */

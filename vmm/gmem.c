@@ -4,8 +4,8 @@
  *
  * Each region is a private anonymous mapping inside a larger reservation without access rights, so that at least one
  * page in front of it and one behind it faults: an overrun in the host kernel's or our own iovecs never reaches
- * another mapping. The region starts at a multiple of 2 MiB, as its guest address does, which is what KVM needs to map
- * a huge page of the host as a huge page of the guest.
+ * another mapping. The region starts at a multiple of 2 MiB, as its guest address does, which is what KVM needs to
+ * map a huge page of the host as a huge page of the guest.
  *
  * Invariants: (1) regions are ascending and never adjacent; (2) base + size of each fits 64 bits.
  */
@@ -54,12 +54,13 @@ static int region_map(struct gmem_region *region, enum gmem_pages pages)
 	uint64_t bytes = (region->size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 	uint8_t *reserved, *hva;
+	uint64_t usable;
 	uintptr_t start;
 	int saved;
 
-	/* A region shorter than its last huge page still gets the whole of it from hugetlbfs; the guest sees size bytes. */
+	/* hugetlbfs is reserved at once: a short pool fails here, not by SIGBUS later. A last half page is taken whole. */
 	if (pages == GMEM_PAGES_2M)
-		flags |= MAP_HUGETLB | MAP_HUGE_2MB; /* reserved at once: a short pool fails here, not by SIGBUS later */
+		flags |= MAP_HUGETLB | MAP_HUGE_2MB;
 	else
 		flags |= MAP_NORESERVE; /* guests are overcommitted on purpose; touched pages are what counts */
 
@@ -68,13 +69,17 @@ static int region_map(struct gmem_region *region, enum gmem_pages pages)
 		return -errno;
 	start = ((uintptr_t)reserved + GUARD + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
 	hva = reserved + (start - (uintptr_t)reserved);
-	if (mmap(hva, pages == GMEM_PAGES_2M ? bytes : region->size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) {
+	usable = pages == GMEM_PAGES_2M ? bytes : region->size;
+	if (mmap(hva, usable, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) {
 		saved = errno;
 		(void)munmap(reserved, reservation_size(bytes));
 		return -saved;
 	}
 
-	/* Give back what the alignment left over, so that both guards are exactly GUARD long and unmapping needs no memory. */
+	/*
+	 * Give back what the alignment left over, so that both guards are exactly GUARD long and unmapping needs no
+	 * memory.
+	 */
 	if (hva - GUARD > reserved)
 		(void)munmap(reserved, (size_t)(hva - GUARD - reserved));
 	(void)munmap(hva + bytes + GUARD, (size_t)(reserved + reservation_size(bytes) - (hva + bytes + GUARD)));

@@ -2,9 +2,10 @@
 /*
  * Guest memory: the RAM regions of one microVM behind one checked accessor.
  *
- * A guest-physical address is its own type, so that the compiler refuses to mix it with lengths and host pointers. Every
- * access names a range that must lie whole in one region (RAM around the 32-bit gap is two regions, see layout.h): no
- * access crosses a gap, overflows, or reaches device space (THREATS.md CVE-2019-18960, DMA re-entrancy).
+ * A guest-physical address is its own type, so that the compiler refuses to mix it with lengths and host pointers.
+ * Every access names a range that must lie whole in one region (RAM around the 32-bit gap is two regions, see
+ * layout.h): no access crosses a gap, overflows, or reaches device space (THREATS.md CVE-2019-18960, DMA
+ * re-entrancy).
  *
  * Trust: every gpa and length passed in may be the guest's. Host pointers (hva) leave this file only through
  * gmem_hva(), for virtqueue rings, for iovecs that the kernel fills, and for image loading.
@@ -50,8 +51,8 @@ struct gmem {
 
 /*
  * Map @size bytes (multiple of 1 MiB, > 0) of guest RAM, split around the gaps of layout.h. Nothing is populated.
- * Returns 0 and *@out (owned), or negative errno (-ENOMEM for absurd sizes) with @e. A caller whose MiB figure does not fit
- * into bytes passes UINT64_MAX and gets the same answer as for any other size that no host has.
+ * Returns 0 and *@out (owned), or negative errno (-ENOMEM for absurd sizes) with @e. A caller whose MiB figure does
+ * not fit into bytes passes UINT64_MAX and gets the same answer as for any other size that no host has.
  */
 int gmem_create(struct gmem **out, uint64_t size, enum gmem_pages pages, struct err *e) MUST_USE;
 
@@ -65,10 +66,16 @@ bool gmem_contains(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
 int gmem_read(const struct gmem *mem, gpa_t gpa, void *dst, uint64_t len) MUST_USE;
 int gmem_write(struct gmem *mem, gpa_t gpa, const void *src, uint64_t len) MUST_USE;
 
-/* Host address of the range, or NULL when it is not RAM. Valid as long as @mem. See the file comment for who may ask. */
+/*
+ * Host address of the range, or NULL when it is not RAM. Valid as long as @mem. See the file comment for who may
+ * ask.
+ */
 void *gmem_hva(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
 
-/* Ask for a huge page for every whole 2 MiB block inside [@gpa, @gpa + @len). Advice only; never fails. No-op unless pages are default. */
+/*
+ * Ask for a huge page for every whole 2 MiB block inside [@gpa, @gpa + @len). Advice only; never fails. No-op
+ * unless pages are default.
+ */
 void gmem_advise_huge(struct gmem *mem, gpa_t gpa, uint64_t len);
 
 /* First address behind the last region. */

@@ -36,9 +36,9 @@ static int check_segment(const struct image_segment *seg, size_t index, const st
 		return err_set(e, -ENOEXEC, "Segment %zu of the kernel image wraps around the address space", index);
 	if (seg->gpa.v < LAYOUT_HIGH_MEMORY)
 		return err_set(e, -ENOEXEC,
-			       "Segment %zu of the kernel image wants guest address 0x%" PRIx64
-			       ", in the first MiB, which holds the boot tables; a kernel starts at 0x%" PRIx64 " or above",
-			       index, seg->gpa.v, LAYOUT_HIGH_MEMORY);
+			"Segment %zu of the kernel image wants guest address 0x%" PRIx64
+			", in the first MiB, which holds the boot tables; a kernel starts at 0x%" PRIx64 " or above",
+			index, seg->gpa.v, LAYOUT_HIGH_MEMORY);
 	if (end > LAYOUT_MMIO32)
 		return err_set(e, -ENOEXEC,
 			       "Segment %zu of the kernel image ends at guest address 0x%" PRIx64

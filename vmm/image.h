@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a kernel image asks for: a bounded list of file ranges and where they go. A parser (elf.h, bzimage.h) fills it from
- * header bytes without touching the file or the memory; image_check() then holds it against the RAM, and image_load()
- * carries it out and trusts it.
+ * What a kernel image asks for: a bounded list of file ranges and where they go. A parser (elf.h, bzimage.h) fills
+ * it from header bytes without touching the file or the memory; image_check() then holds it against the RAM, and
+ * image_load() carries it out and trusts it.
  *
  * Trust: a plan that image_check() has not accepted is hostile. Threads: see boot.h.
  */
@@ -54,7 +54,8 @@ void image_extent(const struct image_plan *plan, gpa_t *start, gpa_t *end);
 int image_load(const struct image_plan *plan, int fd, struct gmem *mem, struct err *e) MUST_USE;
 
 /*
- * A sentence about what the first @len bytes of a refused file look like, and what to do about it; never NULL. Static text.
+ * A sentence about what the first @len bytes of a refused file look like, and what to do about it; never NULL.
+ * Static text.
  */
 const char *image_guess(const uint8_t *bytes, size_t len);
 

@@ -19,7 +19,8 @@
 
 _Static_assert(LAYOUT_PVH_START_INFO + START_INFO_LEN <= LAYOUT_PVH_MODLIST, "start_info ends before the module list");
 _Static_assert(LAYOUT_PVH_MODLIST + MODLIST_ENTRY_LEN <= LAYOUT_PVH_MEMMAP, "module list ends before the map");
-_Static_assert(LAYOUT_PVH_MEMMAP + E820_MAX_ENTRIES * MEMMAP_ENTRY_LEN <= LAYOUT_PML4, "map ends before the page tables");
+_Static_assert(
+	LAYOUT_PVH_MEMMAP + E820_MAX_ENTRIES * MEMMAP_ENTRY_LEN <= LAYOUT_PML4, "map ends before the page tables");
 
 bool pvh_find_entry(const uint8_t *bytes, size_t len, uint32_t align, uint32_t *entry)
 {

@@ -48,7 +48,13 @@ static struct kvm_segment segment_code(bool is_64)
 static struct kvm_segment segment_data(void)
 {
 	return (struct kvm_segment){
-		.limit = UINT32_MAX, .selector = SELECTOR_DATA, .type = TYPE_DATA, .present = 1, .s = 1, .g = 1, .db = 1,
+		.limit = UINT32_MAX,
+		.selector = SELECTOR_DATA,
+		.type = TYPE_DATA,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+		.db = 1,
 	};
 }
 
@@ -64,8 +70,8 @@ static uint64_t descriptor(const struct kvm_segment *seg)
 	uint64_t access = (uint64_t)(seg->present << 7 | seg->dpl << 5 | seg->s << 4 | seg->type);
 	uint64_t flags = (uint64_t)(seg->g << 3 | seg->db << 2 | seg->l << 1);
 
-	return (limit & 0xffff) | (seg->base & 0xffffff) << 16 | access << 40 | (limit >> 16 & 0xf) << 48 | flags << 52 |
-	       (seg->base >> 24 & 0xff) << 56;
+	return (limit & 0xffff) | (seg->base & 0xffffff) << 16 | access << 40 | (limit >> 16 & 0xf) << 48 |
+	       flags << 52 | (seg->base >> 24 & 0xff) << 56;
 }
 
 static int write_gdt(struct gmem *mem, bool is_64)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The processor state at a kernel's first instruction: GDT and page tables in guest memory, and the registers of vCPU 0.
+ * The processor state at a kernel's first instruction: GDT and page tables in guest memory, and the registers of
+ * vCPU 0.
  *
- * Two entries: long mode with the first 1 GiB identity-mapped (Linux 64-bit boot protocol), and 32-bit protected mode without
- * paging (PVH). Both use the selectors that Linux documents: code 0x10, data 0x18.
+ * Two entries: long mode with the first 1 GiB identity-mapped (Linux 64-bit boot protocol), and 32-bit protected
+ * mode without paging (PVH). Both use the selectors that Linux documents: code 0x10, data 0x18.
  *
  * Threads: any; pure but for the writes into guest memory.
  */
@@ -15,7 +16,10 @@
 #include "vmm/base/cdefs.h"
 #include "vmm/gmem.h"
 
-/* Write the GDT and page tables of the 64-bit entry, or the GDT of the PVH entry. 0, or -EFAULT when there is no RAM. */
+/*
+ * Write the GDT and page tables of the 64-bit entry, or the GDT of the PVH entry. 0, or -EFAULT when there is no
+ * RAM.
+ */
 int entry_write_tables_64(struct gmem *mem) MUST_USE;
 int entry_write_tables_pvh(struct gmem *mem) MUST_USE;
 
