@@ -15,6 +15,7 @@
 #define CONTENT_FAULT "Configuration for VMM from one single json failed"
 #define START_FAULT "Could not Start MicroVM from one single json"
 #define READ_FAULT "Unable to open or read from the configuration file"
+#define LIMIT_TEXT "a configuration file may have"
 #define READ_STEP 65536
 
 /* How a section of the document is treated. */
@@ -289,12 +290,6 @@ int config_file_apply_text(const char *text, size_t len, const struct action_han
 
 /* ---- read -------------------------------------------------------------------------------------------------------- */
 
-static int fail_size(const char *path, uint64_t size, struct err *e)
-{
-	return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has %s%llu bytes; a configuration file has at most %u", path,
-		       size > CONFIG_FILE_MAX + 1 ? "" : "at least ", (unsigned long long)size, CONFIG_FILE_MAX);
-}
-
 /* Read all of @fd, which may be a pipe, into *@out (owned). */
 static int read_all(int fd, const char *path, char **out, size_t *len, struct err *e)
 {
@@ -321,7 +316,8 @@ static int read_all(int fd, const char *path, char **out, size_t *len, struct er
 			break;
 		n += (size_t)got;
 		if (n > CONFIG_FILE_MAX)
-			return fail_size(path, n, e);
+			return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has more than the %u bytes that " LIMIT_TEXT, path,
+				       CONFIG_FILE_MAX);
 	}
 	*out = ptr_take(&buf);
 	*len = n;
@@ -342,7 +338,8 @@ int config_file_apply(const char *path, const struct action_handler *handler, st
 		return err_sys(e, -errno, READ_FAULT ": '%s'", path);
 	/* What the file system says is enough to refuse; nothing of a file that is too big is read. */
 	if (S_ISREG(st.st_mode) && st.st_size > (off_t)CONFIG_FILE_MAX)
-		return fail_size(path, (uint64_t)st.st_size, e);
+		return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has %lld bytes, more than the %u that " LIMIT_TEXT, path,
+			       (long long)st.st_size, CONFIG_FILE_MAX);
 	rc = read_all(fd, path, &text, &len, e);
 	if (rc)
 		return rc;
