@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole disk: a guest ring on one side, a real file on the other, virtio-mmio between.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/lib/guest_ring.h"
+#include "virtio/blk.h"
+#include "virtio/blk_io.h"
+#include "virtio/virtio_spec.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+
+#define MEM_SIZE (16 * MIB)
+#define RING_AT UINT64_C(0x10000)
+#define HDR_AT UINT64_C(0x20000)
+#define STATUS_AT UINT64_C(0x30000)
+#define TABLE_AT UINT64_C(0x40000)
+#define DATA_AT UINT64_C(0x100000)
+#define QSIZE 256
+#define SECTORS 128
+#define FEATURES (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC)
+#define N VIRTQ_DESC_F_NEXT
+#define W VIRTQ_DESC_F_WRITE
+#define NO_STATUS 0xee
+
+static char dir[64], path[96];
+static struct gmem *mem;
+static struct irq_line irq;
+static struct evloop *loop;
+static struct blk *blk;
+static struct virtio_mmio *t;
+static struct guest_ring ring;
+static uint16_t next_slot;
+
+/* Host calls that can be told to fail, or to say that the data is not in memory. */
+static struct {
+	int fail_errno;
+	bool cold;
+	unsigned n_calls, n_nowait;
+} host;
+
+static ssize_t host_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	host.n_calls++;
+	host.n_nowait += flags == RWF_NOWAIT;
+	errno = host.fail_errno ? host.fail_errno : EAGAIN;
+	if (host.fail_errno || (host.cold && flags == RWF_NOWAIT))
+		return -1;
+	return preadv2(fd, iov, n, offset, flags);
+}
+
+static ssize_t host_pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	host.n_calls++;
+	errno = host.fail_errno;
+	return host.fail_errno ? -1 : pwritev2(fd, iov, n, offset, flags);
+}
+
+static int host_fdatasync(int fd)
+{
+	errno = host.fail_errno;
+	return host.fail_errno ? -1 : fdatasync(fd);
+}
+
+static const struct blk_io_ops host_ops = { host_preadv2, host_pwritev2, host_fdatasync };
+
+static void write_file(uint64_t n_sectors)
+{
+	uint8_t sector[512];
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	for (uint64_t i = 0; i < n_sectors; i++) {
+		memset(sector, (int)(i & 0xff), sizeof(sector));
+		assert_int_equal(write(fd, sector, sizeof(sector)), sizeof(sector));
+	}
+	(void)close(fd);
+}
+
+struct options {
+	bool read_only, flush, in_vcpu;
+	struct ratelimit_bucket_config bandwidth, ops;
+};
+
+static void create(struct options o)
+{
+	struct blk_backing backing;
+	struct blk_config config = {
+		.drive_id = "d", .flush = o.flush, .bandwidth = o.bandwidth, .ops = o.ops, .loop = loop, .io = &host_ops,
+	};
+	struct virtio_mmio_config mmio = { .mem = mem, .irq = &irq, .loop = loop, .kick_in_vcpu = o.in_vcpu };
+
+	assert_int_equal(blk_backing_open(path, o.read_only, &backing, NULL), 0);
+	assert_int_equal(blk_create(&config, &backing, &blk, NULL), 0);
+	assert_int_equal(backing.fd, -1);
+	mmio.dev = blk_virtio_device(blk);
+	assert_int_equal(virtio_mmio_create(&mmio, &t, NULL), 0);
+}
+
+static void destroy(void)
+{
+	virtio_mmio_destroy(t);
+	blk_destroy(blk);
+}
+
+static void start(void)
+{
+	guest_ring_init(&ring, mem, QSIZE, RING_AT);
+	next_slot = 0;
+	assert_int_equal(guest_mmio_negotiate(t, FEATURES), 0xb);
+	guest_mmio_set_queue(t, 0, &ring.geo);
+	guest_mmio_write(t, VIRTIO_MMIO_STATUS, 0xf);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0xf);
+}
+
+static void recreate(struct options o)
+{
+	destroy();
+	create(o);
+	start();
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&host, 0, sizeof(host));
+	(void)snprintf(dir, sizeof(dir), "/tmp/test_blk.XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(path, sizeof(path), "%s/disk", dir);
+	write_file(SECTORS);
+	assert_int_equal(gmem_create(&mem, MEM_SIZE, GMEM_PAGES_DEFAULT, NULL), 0);
+	assert_int_equal(irq_init(&irq, 5, NULL), 0);
+	assert_int_equal(evloop_create(&loop, NULL), 0);
+	create((struct options){ .read_only = false });
+	start();
+	(void)guest_fetched_twice();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	destroy();
+	evloop_destroy(loop);
+	irq_fini(&irq);
+	gmem_destroy(mem);
+	(void)unlink(path);
+	(void)rmdir(dir);
+	return 0;
+}
+
+static uint64_t count_of(const _Atomic uint64_t *counter)
+{
+	return atomic_load(counter);
+}
+
+/* Offer a request in three descriptors; slot: which header, status byte and descriptors. Returns the head. */
+static uint16_t offer(uint32_t type, uint64_t sector, uint64_t data, uint32_t len)
+{
+	uint16_t slot = next_slot++ % (QSIZE / 3);
+	uint64_t hdr_at = HDR_AT + 16 * (uint64_t)slot, status_at = STATUS_AT + slot;
+	uint16_t head = (uint16_t)(3 * slot);
+	uint16_t write_flag = type == VIRTIO_BLK_T_OUT ? 0 : W;
+	uint8_t hdr[16] = { 0 }, status = NO_STATUS;
+
+	le32_put(hdr, type);
+	le64_put(hdr + 8, sector);
+	assert_int_equal(gmem_write(mem, GPA(hdr_at), hdr, sizeof(hdr)), 0);
+	assert_int_equal(gmem_write(mem, GPA(status_at), &status, 1), 0);
+	guest_ring_desc(&ring, head, hdr_at, 16, N, (uint16_t)(head + 1));
+	guest_ring_desc(&ring, (uint16_t)(head + 1), data, len, (uint16_t)(N | write_flag), (uint16_t)(head + 2));
+	guest_ring_desc(&ring, (uint16_t)(head + 2), status_at, 1, W, 0);
+	guest_ring_offer(&ring, head);
+	return head;
+}
+
+static uint8_t status_of(uint16_t head)
+{
+	uint8_t status;
+
+	assert_int_equal(gmem_read(mem, GPA(STATUS_AT + head / 3), &status, 1), 0);
+	return status;
+}
+
+static void kick(void)
+{
+	guest_mmio_write(t, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+}
+
+/* Kick and run the loop until nothing is ready. Returns the number of turns that had something. */
+static unsigned run_loop(void)
+{
+	unsigned n = 0;
+
+	while (evloop_turn(loop, 0) > 0)
+		n++;
+	return n;
+}
+
+static void expect_used(uint16_t head, uint32_t len)
+{
+	uint32_t id, got;
+
+	assert_true(guest_ring_take_used(&ring, &id, &got));
+	assert_int_equal(id, head);
+	assert_int_equal(got, len);
+}
+
+/* One request from end to end. */
+static void request(uint32_t type, uint64_t sector, uint32_t len, uint8_t status, uint32_t used)
+{
+	uint16_t head = offer(type, sector, DATA_AT, len);
+
+	kick();
+	(void)run_loop();
+	expect_used(head, used);
+	assert_int_equal(status_of(head), status);
+	assert_int_equal(guest_fetched_twice(), 0);
+}
+
+static void fill(uint64_t gpa, int byte, size_t len)
+{
+	memset(gmem_hva(mem, GPA(gpa), len), byte, len);
+}
+
+static void expect_bytes(uint64_t gpa, int byte, size_t len)
+{
+	const uint8_t *p = gmem_hva(mem, GPA(gpa), len);
+
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(p[i], byte);
+}
+
+/* --- Requests --- */
+
+static void features_and_config(void **state)
+{
+	uint64_t features;
+
+	(void)state;
+	features = blk_virtio_device(blk)->features;
+	assert_int_equal(features, FEATURES | VIRTIO_BLK_F_SEG_MAX);
+	recreate((struct options){ .read_only = true, .flush = true });
+	features = blk_virtio_device(blk)->features;
+	assert_int_equal(features, FEATURES | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_RO | VIRTIO_BLK_F_FLUSH);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_DEVICE_ID), 2);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_QUEUE_NUM_MAX), 256);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG), SECTORS);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 4), 0);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 12), 254);
+	assert_int_equal(blk_capacity_sectors(blk), SECTORS);
+}
+
+static void read_and_write(void **state)
+{
+	(void)state;
+	request(VIRTIO_BLK_T_IN, 5, 1024, VIRTIO_BLK_S_OK, 1025);
+	expect_bytes(DATA_AT, 5, 512);
+	expect_bytes(DATA_AT + 512, 6, 512);
+	fill(DATA_AT, 0xaa, 512);
+	request(VIRTIO_BLK_T_OUT, 6, 512, VIRTIO_BLK_S_OK, 1);
+	request(VIRTIO_BLK_T_IN, 5, 1536, VIRTIO_BLK_S_OK, 1537);
+	expect_bytes(DATA_AT, 5, 512);
+	expect_bytes(DATA_AT + 512, 0xaa, 512);
+	expect_bytes(DATA_AT + 1024, 7, 512);
+	assert_int_equal(count_of(&blk_get_stats(blk)->read_bytes), 2560);
+	assert_int_equal(count_of(&blk_get_stats(blk)->write_bytes), 512);
+	assert_int_equal(count_of(&blk_get_stats(blk)->read_count), 2);
+	assert_int_equal(count_of(&blk_get_stats(blk)->write_count), 1);
+}
+
+static void flush_and_others(void **state)
+{
+	struct stat st;
+	char id[64];
+
+	(void)state;
+	/* Not offered, executed all the same. */
+	request(VIRTIO_BLK_T_FLUSH, 0, 0, VIRTIO_BLK_S_OK, 1);
+	assert_int_equal(count_of(&blk_get_stats(blk)->flush_count), 1);
+	request(99, 0, 512, VIRTIO_BLK_S_UNSUPP, 1);
+	assert_int_equal(count_of(&blk_get_stats(blk)->invalid_reqs_count), 1);
+	fill(DATA_AT, 0xee, 64);
+	request(VIRTIO_BLK_T_GET_ID, 0, 64, VIRTIO_BLK_S_OK, 21);
+	assert_int_equal(stat(path, &st), 0);
+	memset(id, 0, sizeof(id));
+	(void)snprintf(id, sizeof(id), "%ju%ju%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_rdev, (uintmax_t)st.st_ino);
+	assert_memory_equal(gmem_hva(mem, GPA(DATA_AT), 20), id, 20);
+	expect_bytes(DATA_AT + 20, 0xee, 44);
+}
+
+static void read_only(void **state)
+{
+	(void)state;
+	recreate((struct options){ .read_only = true });
+	request(VIRTIO_BLK_T_OUT, 0, 512, VIRTIO_BLK_S_IOERR, 1);
+	assert_int_equal(host.n_calls, 0);
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* CONTRACT.md section 9: used length 0, no status byte, counted; the next request is served. */
+static void malformed(void **state)
+{
+	(void)state;
+	request(VIRTIO_BLK_T_IN, SECTORS, 512, NO_STATUS, 0);
+	request(VIRTIO_BLK_T_OUT, SECTORS - 1, 1024, NO_STATUS, 0);
+	request(VIRTIO_BLK_T_IN, 0, 100, NO_STATUS, 0);
+	request(VIRTIO_BLK_T_GET_ID, 0, 19, NO_STATUS, 0);
+	assert_int_equal(count_of(&blk_get_stats(blk)->execute_fails), 4);
+	assert_int_equal(host.n_calls, 0);
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+static void host_errors(void **state)
+{
+	(void)state;
+	host.fail_errno = EIO;
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_IOERR, 1);
+	request(VIRTIO_BLK_T_OUT, 0, 512, VIRTIO_BLK_S_IOERR, 1);
+	request(VIRTIO_BLK_T_FLUSH, 0, 0, VIRTIO_BLK_S_IOERR, 1);
+	assert_int_equal(count_of(&blk_get_stats(blk)->execute_fails), 3);
+	assert_int_equal(count_of(&blk_get_stats(blk)->read_count), 0);
+	host.fail_errno = 0;
+	/* The file shrank behind our back: 512 of 1024 bytes are there. */
+	assert_int_equal(truncate(path, 512), 0);
+	request(VIRTIO_BLK_T_IN, 0, 1024, VIRTIO_BLK_S_IOERR, 513);
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* 1 MiB in 254 segments of an indirect table is one request. */
+static void large_request(void **state)
+{
+	const uint32_t seg = 4 * KIB;
+	uint8_t hdr[16] = { 0 };
+
+	(void)state;
+	write_file(4096);
+	recreate((struct options){ .read_only = false });
+	assert_int_equal(gmem_write(mem, GPA(HDR_AT), hdr, sizeof(hdr)), 0);
+	guest_ring_desc_at(&ring, TABLE_AT, 0, HDR_AT, 16, N, 1);
+	for (uint16_t i = 0; i < 254; i++)
+		guest_ring_desc_at(&ring, TABLE_AT, (uint16_t)(i + 1), DATA_AT + i * (seg + UINT64_C(64)), seg, N | W,
+				   (uint16_t)(i + 2));
+	guest_ring_desc_at(&ring, TABLE_AT, 255, STATUS_AT, 1, W, 0);
+	guest_ring_desc(&ring, 0, TABLE_AT, 256 * 16, VIRTQ_DESC_F_INDIRECT, 0);
+	guest_ring_offer(&ring, 0);
+	kick();
+	(void)run_loop();
+	expect_used(0, 254 * seg + 1);
+	assert_int_equal(host.n_calls, 1);
+	expect_bytes(DATA_AT, 0, 512);
+	expect_bytes(DATA_AT + 253 * (seg + UINT64_C(64)) + 512, (253 * 8 + 1) & 0xff, 512);
+	expect_bytes(DATA_AT + seg, 0, 64);
+}
+
+/* A request of 8 MiB takes several turns, and others get theirs in between (FC#5794). */
+static void long_request_in_slices(void **state)
+{
+	uint32_t len = 8 * MIB;
+	uint16_t head;
+	unsigned turns;
+
+	(void)state;
+	write_file(len / 512);
+	recreate((struct options){ .read_only = false });
+	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, len);
+	kick();
+	turns = run_loop();
+	assert_true(turns >= 4);
+	expect_used(head, len + 1);
+	expect_bytes(DATA_AT + 7 * MIB + 512, 1, 512);
+	assert_int_equal(count_of(&blk_get_stats(blk)->read_bytes), len);
+}
+
+/* A full ring is served in turns of 64 requests, with one interrupt where the driver asked for one. */
+static void many_requests(void **state)
+{
+	uint64_t edges = 0;
+	unsigned turns;
+
+	(void)state;
+	guest_ring_set_used_event(&ring, 84);
+	for (uint16_t i = 0; i < 85; i++)
+		(void)offer(VIRTIO_BLK_T_IN, i, DATA_AT + 512 * (uint64_t)i, 512);
+	kick();
+	turns = run_loop();
+	assert_in_range(turns, 2, 3);
+	for (uint16_t i = 0; i < 85; i++) {
+		expect_used((uint16_t)(3 * i), 513);
+		expect_bytes(DATA_AT + 512 * (uint64_t)i, i, 512);
+	}
+	assert_int_equal(read(irq.fd, &edges, sizeof(edges)), sizeof(edges));
+	assert_int_equal(edges, 1);
+	assert_int_equal(guest_ring_avail_event(&ring), 85);
+}
+
+/* --- Broken queue, reset --- */
+
+static void broken_queue(void **state)
+{
+	(void)state;
+	(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	(void)offer(VIRTIO_BLK_T_IN, 0, MEM_SIZE, 512);
+	kick();
+	(void)run_loop();
+	expect_used(0, 513); /* what came before is done */
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0x4f);
+	assert_true(guest_mmio_read(t, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_INT_CONFIG_CHANGE);
+	start();
+	request(VIRTIO_BLK_T_IN, 1, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* Reset in the middle of a request that takes several turns: nothing of it happens afterwards. */
+static void reset_with_a_request(void **state)
+{
+	(void)state;
+	write_file(8 * MIB / 512);
+	recreate((struct options){ .read_only = false });
+	(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 8 * MIB);
+	kick();
+	assert_int_equal(evloop_turn(loop, 0), 1);
+	guest_mmio_write(t, VIRTIO_MMIO_STATUS, 0);
+	fill(DATA_AT, 0x77, 8 * MIB);
+	(void)run_loop();
+	expect_bytes(DATA_AT, 0x77, 8 * MIB);
+	assert_int_equal(guest_ring_used_idx(&ring), 0);
+	start();
+	(void)run_loop();
+	request(VIRTIO_BLK_T_IN, 1, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* --- vCPU fast path --- */
+
+static void fast_path(void **state)
+{
+	const struct blk_stats *st;
+	uint16_t head;
+
+	(void)state;
+	recreate((struct options){ .in_vcpu = true });
+	st = blk_get_stats(blk);
+	if (!virtio_mmio_kicks_in_vcpu(t))
+		skip();
+	head = offer(VIRTIO_BLK_T_IN, 9, DATA_AT, 512);
+	kick();
+	expect_used(head, 513); /* no turn of the loop was needed */
+	expect_bytes(DATA_AT, 9, 512);
+	assert_int_equal(count_of(&st->vcpu_read_count), 1);
+	assert_int_equal(run_loop(), 0);
+
+	/* Not in the page cache: the I/O thread goes on with the same request. */
+	host.cold = true;
+	head = offer(VIRTIO_BLK_T_IN, 10, DATA_AT, 512);
+	kick();
+	if (host.n_nowait > 0) { /* tmpfs knows no cold */
+		assert_int_equal(guest_ring_used_idx(&ring), 1);
+		assert_int_equal(run_loop(), 1);
+	}
+	expect_used(head, 513);
+	expect_bytes(DATA_AT, 10, 512);
+	host.cold = false;
+
+	/* Writes, flushes, long reads, several at once: the I/O thread. */
+	head = offer(VIRTIO_BLK_T_OUT, 20, DATA_AT, 512);
+	kick();
+	assert_false(guest_ring_take_used(&ring, &(uint32_t){ 0 }, &(uint32_t){ 0 }));
+	(void)run_loop();
+	expect_used(head, 1);
+	head = offer(VIRTIO_BLK_T_FLUSH, 0, DATA_AT, 0);
+	kick();
+	(void)run_loop();
+	expect_used(head, 1);
+	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	(void)offer(VIRTIO_BLK_T_IN, 1, DATA_AT, 512);
+	kick();
+	assert_false(guest_ring_take_used(&ring, &(uint32_t){ 0 }, &(uint32_t){ 0 }));
+	(void)run_loop();
+	expect_used(head, 513);
+	expect_used((uint16_t)(head + 3), 513);
+
+	/* What needs no disk is answered at once, also nonsense. */
+	head = offer(VIRTIO_BLK_T_GET_ID, 0, DATA_AT, 20);
+	kick();
+	expect_used(head, 21);
+	head = offer(VIRTIO_BLK_T_IN, SECTORS, DATA_AT, 512);
+	kick();
+	expect_used(head, 0);
+	head = offer(VIRTIO_BLK_T_IN, 1, DATA_AT, 512);
+	kick();
+	expect_used(head, 513);
+	assert_int_equal(guest_fetched_twice(), 0);
+}
+
+static void fast_path_host_error(void **state)
+{
+	uint16_t head;
+
+	(void)state;
+	recreate((struct options){ .in_vcpu = true });
+	host.fail_errno = EIO;
+	head = offer(VIRTIO_BLK_T_IN, 10, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	expect_used(head, 1);
+	assert_int_equal(status_of(head), VIRTIO_BLK_S_IOERR);
+}
+
+/* --- Rate limiter --- */
+
+static void limited(void **state)
+{
+	const struct ratelimit_bucket_config off = { 0, 0, 0 };
+	uint16_t first, second;
+
+	(void)state;
+	/* Two operations, then one in 50 ms; also in the vCPU's fast path. */
+	recreate((struct options){ .ops = { 2, 0, 100 }, .in_vcpu = true });
+	first = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	(void)offer(VIRTIO_BLK_T_IN, 1, DATA_AT, 512);
+	second = offer(VIRTIO_BLK_T_IN, 2, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	expect_used(first, 513);
+	expect_used((uint16_t)(first + 3), 513);
+	assert_false(guest_ring_take_used(&ring, &(uint32_t){ 0 }, &(uint32_t){ 0 }));
+	assert_int_equal(count_of(&blk_get_stats(blk)->rate_limiter_throttled_events), 1);
+	/* Kicks do not help; the timer does. */
+	kick();
+	(void)run_loop();
+	assert_int_equal(guest_ring_used_idx(&ring), 2);
+	assert_true(evloop_turn(loop, 1000) > 0);
+	expect_used(second, 513);
+	assert_int_equal(count_of(&blk_get_stats(blk)->rate_limiter_event_count), 1);
+
+	/* A reset does not fill the buckets. */
+	start();
+	for (int i = 0; i < 3; i++)
+		(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	assert_in_range(guest_ring_used_idx(&ring), 0, 2);
+	blk_update_limits(blk, NULL, &off);
+	for (int i = 0; i < 20 && guest_ring_used_idx(&ring) < 3; i++)
+		assert_true(evloop_turn(loop, 100) >= 0);
+	for (uint16_t i = 0; i < 3; i++)
+		expect_used((uint16_t)(3 * i), 513);
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* --- PATCH --- */
+
+static void patch_size(void **state)
+{
+	struct blk_backing backing;
+
+	(void)state;
+	request(VIRTIO_BLK_T_IN, SECTORS, 512, NO_STATUS, 0);
+	write_file(SECTORS * 2);
+	assert_int_equal(truncate(path, SECTORS * 2 * 512 + 100), 0);
+	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
+	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
+	assert_int_equal(backing.fd, -1);
+	assert_int_equal(blk_capacity_sectors(blk), SECTORS * 2); /* floored */
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG), SECTORS * 2);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG_GENERATION), 1);
+	assert_true(guest_mmio_read(t, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_INT_CONFIG_CHANGE);
+	request(VIRTIO_BLK_T_IN, SECTORS, 512, VIRTIO_BLK_S_OK, 513);
+	assert_int_equal(count_of(&blk_get_stats(blk)->update_count), 1);
+	/* Another mode is refused, and the file closed. */
+	assert_int_equal(blk_backing_open(path, true, &backing, NULL), 0);
+	assert_int_equal(blk_update_backing(blk, &backing, NULL), -EINVAL);
+	assert_int_equal(backing.fd, -1);
+}
+
+/* A request is under way when the disk gets smaller: it fails with a status, the guest did nothing wrong. */
+static void patch_shrinks_under_a_request(void **state)
+{
+	struct blk_backing backing;
+	uint16_t head;
+
+	(void)state;
+	write_file(8 * MIB / 512);
+	recreate((struct options){ .read_only = false });
+	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 8 * MIB);
+	kick();
+	assert_int_equal(evloop_turn(loop, 0), 1);
+	write_file(1);
+	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
+	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
+	(void)run_loop();
+	expect_used(head, 1);
+	assert_int_equal(status_of(head), VIRTIO_BLK_S_IOERR);
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* --- Backing files --- */
+
+static void empty_disk(void **state)
+{
+	(void)state;
+	write_file(0);
+	recreate((struct options){ .read_only = false });
+	assert_int_equal(blk_capacity_sectors(blk), 0);
+	request(VIRTIO_BLK_T_IN, 0, 512, NO_STATUS, 0);
+	assert_int_equal(truncate(path, 511), 0);
+	recreate((struct options){ .read_only = false });
+	assert_int_equal(blk_capacity_sectors(blk), 0);
+}
+
+static void expect_refused(const char *what, const char *text)
+{
+	struct blk_backing backing = { .fd = -1 };
+	struct err e = { 0 };
+	char want[ERR_MSG_MAX];
+
+	assert_true(blk_backing_open(what, true, &backing, &e) < 0);
+	assert_int_equal(backing.fd, -1);
+	(void)snprintf(want, sizeof(want), "Error manipulating the backing file: %s %s", text, what);
+	assert_string_equal(e.msg, want);
+}
+
+static void refused_backings(void **state)
+{
+	char fifo[128];
+
+	(void)state;
+	expect_refused("/nonexistent/disk", "No such file or directory (os error 2)");
+	expect_refused(dir, "Is a directory (os error 21)");
+	expect_refused("/dev/null", "Invalid argument (os error 22)");
+	(void)snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	expect_refused(fifo, "Invalid argument (os error 22)");
+	(void)unlink(fifo);
+}
+
+static void backing_facts(void **state)
+{
+	struct blk_backing b;
+
+	(void)state;
+	assert_int_equal(blk_backing_open(path, true, &b, NULL), 0);
+	assert_int_equal(b.size, SECTORS * 512);
+	assert_true(b.read_only);
+	assert_int_equal(fcntl(b.fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
+	assert_int_equal(fcntl(b.fd, F_GETFD), FD_CLOEXEC);
+	blk_backing_close(&b);
+	blk_backing_close(&b);
+	assert_int_equal(b.fd, -1);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(features_and_config), T(read_and_write), T(flush_and_others), T(read_only), T(malformed),
+		T(host_errors), T(large_request), T(long_request_in_slices), T(many_requests), T(broken_queue),
+		T(reset_with_a_request), T(fast_path), T(fast_path_host_error), T(limited), T(patch_size),
+		T(patch_shrinks_under_a_request), T(empty_disk), T(refused_backings), T(backing_facts),
+	};
+
+	log_set_level(LOG_OFF);
+	return cmocka_run_group_tests_name("blk", tests, NULL, NULL);
+}
