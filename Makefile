@@ -61,7 +61,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wstrict-
 COMMON := -std=gnu11 -g -fno-strict-aliasing -fno-delete-null-pointer-checks -ffunction-sections -fdata-sections \
 	-pthread -MMD -MP
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -D_FORTIFY_SOURCE=3 \
-	-ftrivial-auto-var-init=zero -fPIE
+	-ftrivial-auto-var-init=zero -fPIE -fno-asynchronous-unwind-tables
 LINK := -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
 
 # Variants: each source can be compiled in four ways, into build/obj/<variant>/. MAYFLY_CHECKED: slow checks in the code.
@@ -118,6 +118,12 @@ $(B)/$(1)/test_%: $(B)/obj/$(1)/tests/unit/test_%.o $(B)/obj/$(1)/libmayfly.a
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 
+# The monitor under ASan and UBSan: tests/guest/run takes it with VMM=build/asan/mayfly-vmm.
+$(B)/asan/mayfly-vmm: $(call obj,asan,$(VMM_SRC),$(LLHTTP_OBJ))
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(asan_LINK) -o $@ $^ $(VMM_LIBS)
+
 # Static programs (monitor, jailer, the guest's init) and dynamic ones, from their objects.
 define program
 $(B)/$(1): $(call obj,release,$(2),$(3))
@@ -125,7 +131,8 @@ $(B)/$(1): $(call obj,release,$(2),$(3))
 	$(Q)$(CC) $(LINK) $(4) -o $$@ $$(filter %.o,$$^) $(5)
 PROGRAMS += $(if $(strip $(2)),$(B)/$(1))
 endef
-STATIC_PIE := -static-pie
+# Static programs carry no unwind tables (vmm/no-unwind.ld says why) and their relocations packed.
+STATIC_PIE := -static-pie -Wl,-z,pack-relative-relocs -Wl,--no-eh-frame-hdr -Wl,-T,vmm/no-unwind.ld
 $(eval $(call program,mayfly-vmm,$(VMM_SRC),$(LLHTTP_OBJ),$(STATIC_PIE),$(VMM_LIBS)))
 $(eval $(call program,mayfly-jailer,$(if $(JAILER_SRC),$(JAILER_SRC) $(BASE_SRC)),,$(STATIC_PIE),-lcap))
 $(eval $(call program,mayfly-rootfs,$(if $(ROOTFS_SRC),$(ROOTFS_SRC) $(BASE_SRC)),,-pie,-Wl$(comma)--as-needed $(ROOTFS_LIBS)))
@@ -143,6 +150,29 @@ $(B)/asan/replay_%: $(B)/obj/asan/tests/fuzz/fuzz_%.o $(B)/obj/asan/tests/fuzz/s
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(asan_LINK) -o $@ $^ $(TEST_LIBS)
 
+# Bare-metal guests: tests/guest/<name>/guest.c, each with the small runtime of tests/guest/lib.
+GUESTS := $(patsubst tests/guest/%/guest.c,%,$(wildcard tests/guest/*/guest.c))
+GUEST_LIB := $(addprefix $(B)/obj/guest/lib/,entry.o runtime.o blk.o)
+GUEST_CFLAGS := -std=gnu11 -Os -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
+	-fcf-protection=none -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -ffunction-sections \
+	-Itests/guest/lib -MMD -MP
+
+$(B)/obj/guest/%.o: tests/guest/%.c Makefile
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(GUEST_CFLAGS) $(WARN) -Wno-cast-qual -c -o $@ $<
+
+$(B)/obj/guest/%.o: tests/guest/%.S Makefile
+	$(call say,AS,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -c -o $@ $<
+
+$(B)/guest/%: $(B)/obj/guest/%/guest.o $(GUEST_LIB) $(B)/obj/guest/lib/entry_pvh.o tests/guest/lib/guest.ld
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -nostdlib -static -no-pie -Wl,--gc-sections,--build-id=none,--no-warn-rwx-segments,-T,tests/guest/lib/guest.ld -o $@ \
+		$< $(GUEST_LIB) $(if $(filter %_pvh,$*),$(B)/obj/guest/lib/entry_pvh.o)
+
 UNIT := $(notdir $(UNIT_SRC:.c=))
 FUZZ := $(patsubst fuzz_%,%,$(notdir $(FUZZ_SRC:.c=)))
 unit_bins = $(addprefix $(B)/$(1)/,$(UNIT))
@@ -150,7 +180,7 @@ REPLAY := $(addprefix $(B)/asan/replay_,$(FUZZ))
 
 # ---- What can be asked for -----------------------------------------------------------------------------------------
 .PHONY: all deps install check test asan tsan fuzz lab-test bench demo clean help size \
-	test-programs unit-programs asan-programs tsan-programs replay-programs fuzz-programs
+	test-programs guest-programs unit-programs asan-programs tsan-programs replay-programs fuzz-programs
 
 all: $(PROGRAMS) ## build every program into build/
 
@@ -196,11 +226,12 @@ size: $(B)/mayfly-vmm ## size of the stripped monitor
 	@strip -o $(B)/mayfly-vmm.stripped $< && stat -c '%s bytes  %n' $(B)/mayfly-vmm.stripped
 
 unit-programs: $(call unit_bins,release)
-asan-programs: $(call unit_bins,asan)
+asan-programs: $(call unit_bins,asan) $(B)/asan/mayfly-vmm
 tsan-programs: $(call unit_bins,tsan)
 replay-programs: $(REPLAY)
 fuzz-programs: $(addprefix $(B)/fuzz/fuzz_,$(FUZZ))
-test-programs: all unit-programs asan-programs tsan-programs replay-programs fuzz-programs
+guest-programs: $(addprefix $(B)/guest/,$(GUESTS))
+test-programs: all guest-programs unit-programs asan-programs tsan-programs replay-programs fuzz-programs
 
 # Tests print what they want to know of this file with `make print-UNIT`.
 print-%:
