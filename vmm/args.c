@@ -194,8 +194,8 @@ static bool store(struct args *args, const struct option_row *row, const char *v
 		return true;
 	case OPT_ID:
 		if (!args_id_valid(value)) {
-			(void)err_set(e, 0, "Invalid instance ID '%.80s': it must have 1 to 64 characters, letters, digits and '-' only.",
-				      value);
+			(void)err_set(e, 0, "Invalid instance ID '%.80s': it must have 1 to 64 characters, letters, "
+				      "digits and '-' only.", value);
 			return false;
 		}
 		*(const char **)(void *)member = value;
@@ -261,7 +261,8 @@ enum args_verdict args_parse(struct args *args, int argc, char *const *argv, str
 			break;
 		row = find_option(argv[i]);
 		if (!row) {
-			(void)err_set(e, 0, "Found argument '%.80s' which wasn't expected, or isn't valid in this context.", argv[i]);
+			(void)err_set(e, 0, "Found argument '%.80s' which wasn't expected, or isn't valid in this "
+				      "context.", argv[i]);
 			return bad(e);
 		}
 		if (seen[row - options]) {
@@ -294,7 +295,8 @@ enum args_verdict args_parse(struct args *args, int argc, char *const *argv, str
 	if (!check_together(args, e))
 		return bad(e);
 	if (level && !log_parse_level(level, &args->level)) {
-		(void)err_set(e, ARGS_EXIT_BAD_LEVEL, "Invalid log level '%.80s': use Off, Error, Warn, Info, Debug or Trace.", level);
+		(void)err_set(e, ARGS_EXIT_BAD_LEVEL, "Invalid log level '%.80s': use Off, Error, Warn, Info, Debug "
+			      "or Trace.", level);
 		return ARGS_BAD;
 	}
 	return ARGS_RUN;

@@ -76,7 +76,10 @@ void evloop_resume_devices(struct evloop *loop);
 /* Dispatch until evloop_stop(). Returns 0, or negative errno when epoll itself fails. */
 int evloop_run(struct evloop *loop) MUST_USE;
 
-/* One turn: wait at most @timeout_ms (-1: for ever), dispatch what is ready. Returns the number of handlers called or negative errno. */
+/*
+ * One turn: wait at most @timeout_ms (-1: for ever), dispatch what is ready. Returns the number of handlers called or
+ * negative errno.
+ */
 int evloop_turn(struct evloop *loop, int timeout_ms) MUST_USE;
 
 /* Make evloop_run() return after the present turn. Any thread; async-signal-safe. */

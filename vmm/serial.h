@@ -5,10 +5,10 @@
  * Trust: every register access is the guest's and may be anything; the guest's bytes go to the output unread. Input bytes are
  * the operator's.
  *
- * Output: a byte that the guest transmits goes into a ring of SERIAL_TX_MAX bytes and leaves with its line: the vCPU thread itself
- * writes at a line end, at a control character that is no part of text, when the guest is through with a burst
- * (any write of IER), and when SERIAL_TX_CHUNK bytes are together. What then still waits (a prompt that a raw writer left open) leaves
- * SERIAL_TX_DELAY_NS later from the I/O thread. An output that would block is left to the I/O thread and its EPOLLOUT;
+ * Output: a byte that the guest transmits goes into a ring of SERIAL_TX_MAX bytes and leaves with its line: the vCPU thread
+ * itself writes at a line end, at a control character that is no part of text, when the guest is through with a burst (any
+ * write of IER), and when SERIAL_TX_CHUNK bytes are together. What then still waits (a prompt that a raw writer left open)
+ * leaves SERIAL_TX_DELAY_NS later from the I/O thread. An output that would block is left to the I/O thread and its EPOLLOUT;
  * once the ring is full, bytes are dropped and counted: a guest that writes and writes pays with its own time only.
  *
  * Coalescing: Linux's boot console reads LSR before each byte, two exits a byte. When that pattern is seen, KVM is asked to
@@ -85,7 +85,7 @@ struct kvm_coalesced_mmio_ring;
 
 /* How the device switches the collecting of transmit-register writes; see Coalescing above. */
 struct serial_coalescing {
-	/* Ask KVM to collect one-byte writes to @port, or to stop. 0 or negative errno. Called with the device locked, any thread. */
+	/* Ask KVM to collect one-byte writes to @port, or to stop. 0 or negative errno. Called with the device locked. */
 	int (*set)(void *ctx, uint16_t port, bool on);
 	void *ctx;
 	struct kvm_coalesced_mmio_ring *ring; /* shared with the kernel, borrowed; nobody else takes from it */

@@ -33,8 +33,8 @@ bool log_shows_origin(void);
 void log_set_module(const char *prefix);
 
 /*
- * Send the log to @path: opened O_RDWR|O_CREAT|O_NONBLOCK|O_CLOEXEC without O_APPEND (CONTRACT.md 4.14), replacing the present sink.
- * Returns 0, or negative errno with @e set and the old sink still in use. Initially the sink is standard output.
+ * Send the log to @path: opened O_RDWR|O_CREAT|O_NONBLOCK|O_CLOEXEC without O_APPEND (CONTRACT.md 4.14), replacing the
+ * present sink. Returns 0, or negative errno with @e set and the old sink still in use. Initially: standard output.
  */
 int log_open(const char *path, struct err *e) MUST_USE;
 
@@ -80,7 +80,7 @@ bool log_site_allow(struct log_site *site, const char *origin);
 #define log_guest(level, ...)                                                                                           \
 	do {                                                                                                            \
 		static struct log_site site_;                                                                           \
-		if (log_enabled(level) && log_site_allow(&site_, LOG_ORIGIN))                                                                \
+		if (log_enabled(level) && log_site_allow(&site_, LOG_ORIGIN))                                           \
 			log_write((level), LOG_ORIGIN, __VA_ARGS__);                                                    \
 	} while (0)
 
