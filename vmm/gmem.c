@@ -58,7 +58,7 @@ static int region_map(struct gmem_region *region, enum gmem_pages pages)
 	uintptr_t start;
 	int saved;
 
-	/* hugetlbfs is reserved at once: a short pool fails here, not by SIGBUS later. A last half page is taken whole. */
+	/* hugetlbfs is reserved at once: a short pool fails here, not by SIGBUS later. */
 	if (pages == GMEM_PAGES_2M)
 		flags |= MAP_HUGETLB | MAP_HUGE_2MB;
 	else
