@@ -388,9 +388,11 @@ static size_t feed_body(struct http_parser *p, const char *data, size_t len)
 
 	if (ok)
 		return n;
+	/* The framing is lost: from the line behind this one on, look for a request. */
 	refuse(p, "Invalid request.");
 	p->state = HTTP_IN_RESYNC;
-	return n ? n : 1;
+	p->skip_line = true;
+	return n < len ? n + feed_line(p, data + n, len - n) : n;
 }
 
 void http_parser_init(struct http_parser *p, size_t limit)
