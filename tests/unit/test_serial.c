@@ -8,8 +8,10 @@
 #include <setjmp.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -575,6 +577,56 @@ static void test_coalescing_end_for_good(void **state)
 	assert_string_equal(output(p), "\n");
 }
 
+/* ---- threads --------------------------------------------------------------------------------------------------- */
+
+#define THREAD_LINES 2000
+
+/* A vCPU that prints lines of its own digit, and reads what comes in. */
+static void *vcpu(void *ctx)
+{
+	struct port *p = ctx;
+
+	out(p, IER, 0x01);
+	for (int i = 0; i < THREAD_LINES; i++) {
+		for (int j = 0; j < 20; j++) {
+			(void)in(p, LSR);
+			out(p, DATA, j == 19 ? '\n' : 'v');
+		}
+		(void)in(p, DATA);
+		(void)in(p, IIR);
+		out(p, IER, i & 1);
+	}
+	return NULL;
+}
+
+/* Two vCPUs against the I/O thread and a slow reader: every byte arrives or is counted (also a case for TSan). */
+static void test_threads(void **state)
+{
+	struct port *p = *state;
+	struct serial_stats stats;
+	pthread_t threads[2];
+	uint64_t got = 0, end_ns = evloop_now_ns() + UINT64_C(20000000000);
+
+	assert_true(fcntl(p->out[1], F_SETPIPE_SZ, 4096) > 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, vcpu, p), 0);
+	do {
+		got += strlen(output(p));
+		assert_true(write(p->in[1], "key", 3) == 3 || errno == EAGAIN);
+		turns(p, 1, 1);
+		serial_get_stats(p->serial, &stats);
+		assert_true(evloop_now_ns() < end_ns);
+	} while (stats.write_count < 2 * 20 * THREAD_LINES);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	while (!serial_flush(p->serial, 0))
+		got += strlen(output(p));
+	for (size_t n = 1; n > 0; got += n)
+		n = strlen(output(p));
+	serial_get_stats(p->serial, &stats);
+	assert_int_equal(got + stats.missed_write_count, stats.write_count);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -598,6 +650,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_coalescing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_coalescing_ends_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_coalescing_end_for_good, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("serial", tests, NULL, NULL);
