@@ -2,8 +2,8 @@
 /*
  * The whole control surface of a microVM on one page: what a request, once parsed, asks the monitor to do.
  *
- * api-socket makes actions (from HTTP requests and from the configuration file) and prints replies; vmm/control.c carries
- * them out. Neither knows the other's insides.
+ * api-socket makes actions (from HTTP requests and from the configuration file) and prints replies; vmm/control.c
+ * carries them out. Neither knows the other's insides.
  *
  * Ownership: the handler may take what an action owns (set the pointer to NULL); action_fini() frees the rest.
  */
@@ -63,7 +63,9 @@ struct reply {
 	const char *id, *version, *app_name; /* ACTION_GET_INSTANCE and _VERSION */
 };
 
-/* Who carries actions out. Called in the I/O thread, one at a time; may take milliseconds (InstanceStart) but returns. */
+/*
+ * Who carries actions out. Called in the I/O thread, one at a time; may take milliseconds (InstanceStart) but returns.
+ */
 struct action_handler {
 	void (*handle)(void *ctx, struct action *action, struct reply *reply);
 	void *ctx;

@@ -11,7 +11,7 @@
 
 #include "api-socket/http.h"
 
-/* "The API server received a Put request on "/x" with body "..."." at Info; bodies that may hold secrets are left out. */
+/* `The API server received a Put request on "/x" with body "…".` at Info; bodies that may hold secrets are left out. */
 void api_log_request(const struct http_msg *msg);
 
 /* The outcome: success at Info, or @fault at Error; and a warning if @deprecated. */

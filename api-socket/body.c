@@ -50,7 +50,10 @@ static int echo_len(const char *s, size_t len)
 	return (int)len;
 }
 
-/* What serde calls the value at @span: kind and, for scalars, content. Strings and numbers appear as they were written. */
+/*
+ * What serde calls the value at @span: kind and, for scalars, content. Strings and numbers appear as they were
+ * written.
+ */
 static void describe(const struct json_text *text, struct json_span span, char *buf, size_t cap)
 {
 	const char *s = text->data + span.start;
@@ -76,8 +79,9 @@ static void describe(const struct json_text *text, struct json_span span, char *
 		break;
 	default:
 		(void)snprintf(buf, cap, "%s `%.*s`",
-			       memchr(s, '.', len) || memchr(s, 'e', len) || memchr(s, 'E', len) ? "floating point" : "integer",
-			       echo, s);
+			memchr(s, '.', len) || memchr(s, 'e', len) || memchr(s, 'E', len) ? "floating point"
+											  : "integer",
+			echo, s);
 		break;
 	}
 }
@@ -90,7 +94,7 @@ int body_fault_type(struct body_fault *fault, const struct json_text *text, stru
 	describe(text, span, what, sizeof(what));
 	/* serde's cursor: behind a scalar, but still before a container. */
 	return body_fault_at(fault, text, first == '{' || first == '[' ? span.start : span.end,
-			     "invalid type: %s, expected %s", what, expected);
+		"invalid type: %s, expected %s", what, expected);
 }
 
 /* ``expected `a` or `b` ``, ``expected one of `a`, `b`, `c` `` */
@@ -118,7 +122,8 @@ static int fault_unknown_field(struct reader *r, enum config_table table, const 
 	for (size_t i = 0; i < n; i++)
 		known[i] = field[i].name;
 	list_expected(list, sizeof(list), known, n);
-	return body_fault_at(r->fault, r->text, at, "unknown field `%.*s`, %s", echo_len(name, strlen(name)), name, list);
+	return body_fault_at(
+		r->fault, r->text, at, "unknown field `%.*s`, %s", echo_len(name, strlen(name)), name, list);
 }
 
 static int fault_unknown_variant(struct reader *r, enum config_names names, const char *name, size_t at)
@@ -131,8 +136,8 @@ static int fault_unknown_variant(struct reader *r, enum config_names names, cons
 	while (n < LIST_MAX && (known[n] = config_name(names, n, &value)))
 		n++;
 	list_expected(list, sizeof(list), known, n);
-	return body_fault_at(r->fault, r->text, at, "unknown variant `%.*s`, %s", echo_len(name, strlen(name)), name,
-			     list);
+	return body_fault_at(
+		r->fault, r->text, at, "unknown variant `%.*s`, %s", echo_len(name, strlen(name)), name, list);
 }
 
 /* The integer at @span, up to @max; @type is its name in messages. */
@@ -154,7 +159,7 @@ static int parse_unsigned(struct reader *r, struct json_span span, uint64_t max,
 		return body_fault_type(r->fault, r->text, span, type);
 	if (*s == '-' || !fits || v > max)
 		return body_fault_at(r->fault, r->text, span.end, "invalid value: integer `%.*s`, expected %s",
-				     echo_len(s, len), s, type);
+			echo_len(s, len), s, type);
 	*out = v;
 	return 0;
 }
@@ -247,7 +252,7 @@ static int parse_field(struct reader *r, const struct config_field *field, struc
 
 /* One member: find its row, refuse what must not be there, store the value. *@seen has a bit for each row. */
 static int parse_member(struct reader *r, enum config_table table, void *out, struct json_span key,
-			struct json_span value, uint32_t *seen)
+	struct json_span value, uint32_t *seen)
 {
 	size_t n, i = 0;
 	const struct config_field *field = config_fields(table, &n);
@@ -260,7 +265,7 @@ static int parse_member(struct reader *r, enum config_table table, void *out, st
 		i++;
 	if (i == n && config_table_ignores_unknown(table)) {
 		log_warn("Unknown field `%.*s` of %s is ignored.", echo_len(name, strlen(name)), name,
-			 config_table_name(table));
+			config_table_name(table));
 		return 0;
 	}
 	if (i == n)
@@ -301,16 +306,16 @@ static int parse_object(struct reader *r, struct json_span span, enum config_tab
 }
 
 int body_parse_at(const struct json_text *text, struct json_span span, enum config_table table, void *out,
-		  struct body_fault *fault)
+	struct body_fault *fault)
 {
-	struct reader r = { .text = text, .fault = fault };
+	struct reader r = {.text = text, .fault = fault};
 
 	return parse_object(&r, span, table, out);
 }
 
 int body_parse(const char *text, size_t len, enum config_table table, void *out, struct body_fault *fault)
 {
-	struct json_text t = { .data = text, .len = len };
+	struct json_text t = {.data = text, .len = len};
 	struct json_fault syntax;
 
 	if (!json_check(&t, &syntax))

@@ -39,6 +39,7 @@ int body_fault_at(struct body_fault *fault, const struct json_text *text, size_t
 	PRINTF_LIKE(4, 5);
 
 /* Set @fault to ``invalid type: <what is at @span>, expected <@expected>`` with its position. Returns -EINVAL. */
-int body_fault_type(struct body_fault *fault, const struct json_text *text, struct json_span span, const char *expected);
+int body_fault_type(struct body_fault *fault, const struct json_text *text, struct json_span span,
+		    const char *expected);
 
 #endif

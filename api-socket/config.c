@@ -9,7 +9,7 @@
 
 void vm_config_init(struct vm_config *config)
 {
-	*config = (struct vm_config){ .machine = { .vcpu_count = 1, .mem_size_mib = 128 } };
+	*config = (struct vm_config){.machine = {.vcpu_count = 1, .mem_size_mib = 128}};
 }
 
 void vm_config_fini(struct vm_config *config)
@@ -17,7 +17,7 @@ void vm_config_fini(struct vm_config *config)
 	config_boot_source_fini(&config->boot);
 	for (size_t i = 0; i < config->n_drives; i++)
 		config_drive_fini(&config->drive[i]);
-	*config = (struct vm_config){ 0 };
+	*config = (struct vm_config){0};
 }
 
 void config_boot_source_fini(struct config_boot_source *boot)

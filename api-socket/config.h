@@ -3,8 +3,8 @@
  * The configuration model: what a client asked for, one struct for each API resource (CONTRACT.md section 4).
  *
  * These are plain data. Strings are owned by the struct that holds them (malloc, NUL-terminated, UTF-8), NULL where the
- * client gave none. One field table for each struct (config_fields.c) generates parsing, checking, printing (`GET /vm/config`)
- * and the message for every bad field; adding a field means adding a member here and a row there.
+ * client gave none. One field table for each struct (config_fields.c) generates parsing, checking, printing (`GET
+ * /vm/config`) and the message for every bad field; adding a field means adding a member here and a row there.
  *
  * Threads: none of its own; the I/O thread owns every instance.
  */
@@ -19,7 +19,14 @@
 #define CONFIG_MAX_DRIVES 32
 
 enum config_huge_pages { HUGE_PAGES_NONE, HUGE_PAGES_TRANSPARENT, HUGE_PAGES_2M };
-enum config_cpu_template { CPU_TEMPLATE_NONE, CPU_TEMPLATE_C3, CPU_TEMPLATE_T2, CPU_TEMPLATE_T2S, CPU_TEMPLATE_T2CL, CPU_TEMPLATE_T2A };
+enum config_cpu_template {
+	CPU_TEMPLATE_NONE,
+	CPU_TEMPLATE_C3,
+	CPU_TEMPLATE_T2,
+	CPU_TEMPLATE_T2S,
+	CPU_TEMPLATE_T2CL,
+	CPU_TEMPLATE_T2A,
+};
 enum config_cache_type { CACHE_UNSAFE, CACHE_WRITEBACK };
 enum config_io_engine { IO_ENGINE_SYNC, IO_ENGINE_ASYNC };
 
@@ -99,7 +106,7 @@ void config_drive_fini(struct config_drive *drive);
 void config_logger_fini(struct config_logger *logger);
 void config_serial_fini(struct config_serial *serial);
 
-/* Does @bucket limit nothing: not given, or no size, or no refill time, or a refill time beyond 64 bits of nanoseconds? */
+/* Does @bucket limit nothing: not given, no size, no refill time, or one beyond 64 bits of nanoseconds? */
 bool config_bucket_is_off(const struct config_bucket *bucket);
 
 /* Print `GET /machine-config` and `GET /vm/config` (CONTRACT.md 4.4) to @out (json.h). */

@@ -8,27 +8,36 @@
 #include "api-socket/action.h"
 #include "vmm/base/log.h"
 
-#define ROW(type, member, kind_, flags_, detail_)                                                                      \
-	{ .name = #member, .kind = kind_, .flags = flags_, .detail = detail_, .offset = offsetof(struct type, member), \
-	  .given = FIELD_NO_FLAG }
+/* A row whose key is not called as its member. */
+#define ROW_AS(key, type, member, kind_, flags_, detail_)                                                              \
+	{                                                                                                              \
+		.name = key, .kind = kind_, .flags = flags_, .detail = detail_, .offset = offsetof(struct type, member), \
+		.given = FIELD_NO_FLAG                                                                                 \
+	}
+#define ROW(type, member, kind_, flags_, detail_) ROW_AS(#member, type, member, kind_, flags_, detail_)
 /* A row whose struct has a bool member that says that the client gave it. */
 #define ROW_GIVEN(type, member, kind_, flags_, detail_)                                                                \
-	{ .name = #member, .kind = kind_, .flags = flags_, .detail = detail_, .offset = offsetof(struct type, member), \
-	  .given = offsetof(struct type, has_##member) }
-#define ROW_PATCH(member, kind_, detail_)                                                                              \
-	{ .name = #member, .kind = kind_, .flags = FIELD_NULLABLE, .detail = detail_,                                  \
-	  .offset = offsetof(struct action_machine_patch, machine.member),                                             \
-	  .given = offsetof(struct action_machine_patch, has_##member) }
+	{                                                                                                              \
+		.name = #member, .kind = kind_, .flags = flags_, .detail = detail_,                                    \
+		.offset = offsetof(struct type, member), .given = offsetof(struct type, has_##member)                  \
+	}
+#define ROW_PATCH(member, has_member, kind_, detail_)                                                                  \
+	{                                                                                                              \
+		.name = #member, .kind = kind_, .flags = FIELD_NULLABLE, .detail = detail_,                            \
+		.offset = offsetof(struct action_machine_patch, machine.member),                                       \
+		.given = offsetof(struct action_machine_patch, has_member)                                             \
+	}
 /* The struct of an object row begins to count when its own `present` is set. */
 #define ROW_OBJECT(type, member, flags_, table)                                                                        \
-	{ .name = #member, .kind = FIELD_OBJECT, .flags = flags_, .detail = table,                                     \
-	  .offset = offsetof(struct type, member), .given = offsetof(struct type, member.present) }
+	{                                                                                                              \
+		.name = #member, .kind = FIELD_OBJECT, .flags = flags_, .detail = table,                               \
+		.offset = offsetof(struct type, member), .given = offsetof(struct type, member.present)                \
+	}
 
 static const struct config_field bucket_fields[] = {
 	ROW(config_bucket, size, FIELD_U64, FIELD_REQUIRED, 0),
 	ROW(config_bucket, one_time_burst, FIELD_U64, FIELD_NULLABLE | FIELD_NULL_ZERO, 0),
-	{ .name = "refill_time", .kind = FIELD_U64, .flags = FIELD_REQUIRED,
-	  .offset = offsetof(struct config_bucket, refill_time_ms), .given = FIELD_NO_FLAG },
+	ROW_AS("refill_time", config_bucket, refill_time_ms, FIELD_U64, FIELD_REQUIRED, 0),
 };
 
 static const struct config_field rate_limiter_fields[] = {
@@ -70,14 +79,12 @@ static const struct config_field machine_fields[] = {
 };
 
 static const struct config_field machine_patch_fields[] = {
-	ROW_PATCH(vcpu_count, FIELD_U8, 0),
-	ROW_PATCH(mem_size_mib, FIELD_USIZE, 0),
-	ROW_PATCH(smt, FIELD_BOOL, 0),
-	{ .name = "cpu_template", .kind = FIELD_ENUM, .flags = FIELD_NULLABLE, .detail = NAMES_CPU_TEMPLATE,
-	  .offset = offsetof(struct action_machine_patch, machine.cpu_template),
-	  .given = offsetof(struct action_machine_patch, machine.has_cpu_template) },
-	ROW_PATCH(track_dirty_pages, FIELD_BOOL, 0),
-	ROW_PATCH(huge_pages, FIELD_ENUM, NAMES_HUGE_PAGES),
+	ROW_PATCH(vcpu_count, has_vcpu_count, FIELD_U8, 0),
+	ROW_PATCH(mem_size_mib, has_mem_size_mib, FIELD_USIZE, 0),
+	ROW_PATCH(smt, has_smt, FIELD_BOOL, 0),
+	ROW_PATCH(cpu_template, machine.has_cpu_template, FIELD_ENUM, NAMES_CPU_TEMPLATE),
+	ROW_PATCH(track_dirty_pages, has_track_dirty_pages, FIELD_BOOL, 0),
+	ROW_PATCH(huge_pages, has_huge_pages, FIELD_ENUM, NAMES_HUGE_PAGES),
 };
 
 static const struct config_field logger_fields[] = {
@@ -144,17 +151,17 @@ struct table_row {
 };
 
 static const struct table_row tables[N_CONFIG_TABLES] = {
-	[CONFIG_BUCKET] = { "struct TokenBucketConfig", sizeof(struct config_bucket), true },
-	[CONFIG_RATE_LIMITER] = { "struct RateLimiterConfig", sizeof(struct config_rate_limiter), false },
-	[CONFIG_BOOT_SOURCE] = { "struct BootSourceConfig", sizeof(struct config_boot_source), false },
-	[CONFIG_DRIVE] = { "struct BlockDeviceConfig", sizeof(struct config_drive), false },
-	[CONFIG_DRIVE_PATCH] = { "struct BlockDeviceUpdateConfig", sizeof(struct config_drive), false },
-	[CONFIG_MACHINE] = { "struct MachineConfig", sizeof(struct config_machine), false },
-	[CONFIG_MACHINE_PATCH] = { "struct MachineConfigUpdate", sizeof(struct action_machine_patch), false },
-	[CONFIG_LOGGER] = { "struct LoggerConfig", sizeof(struct config_logger), false },
-	[CONFIG_SERIAL] = { "struct SerialConfig", sizeof(struct config_serial), false },
-	[CONFIG_ACTION] = { "struct ActionBody", sizeof(struct config_action), false },
-	[CONFIG_VM_STATE] = { "struct Vm", sizeof(struct config_vm_state), false },
+	[CONFIG_BUCKET] = {"struct TokenBucketConfig", sizeof(struct config_bucket), true},
+	[CONFIG_RATE_LIMITER] = {"struct RateLimiterConfig", sizeof(struct config_rate_limiter), false},
+	[CONFIG_BOOT_SOURCE] = {"struct BootSourceConfig", sizeof(struct config_boot_source), false},
+	[CONFIG_DRIVE] = {"struct BlockDeviceConfig", sizeof(struct config_drive), false},
+	[CONFIG_DRIVE_PATCH] = {"struct BlockDeviceUpdateConfig", sizeof(struct config_drive), false},
+	[CONFIG_MACHINE] = {"struct MachineConfig", sizeof(struct config_machine), false},
+	[CONFIG_MACHINE_PATCH] = {"struct MachineConfigUpdate", sizeof(struct action_machine_patch), false},
+	[CONFIG_LOGGER] = {"struct LoggerConfig", sizeof(struct config_logger), false},
+	[CONFIG_SERIAL] = {"struct SerialConfig", sizeof(struct config_serial), false},
+	[CONFIG_ACTION] = {"struct ActionBody", sizeof(struct config_action), false},
+	[CONFIG_VM_STATE] = {"struct Vm", sizeof(struct config_vm_state), false},
 };
 
 const char *config_table_name(enum config_table table)
@@ -181,28 +188,17 @@ struct name_row {
 
 /* The sets; a row with an empty name ends one that is not full. */
 static const struct name_row names_of[N_CONFIG_NAMES][N_NAMES_MAX] = {
-	[NAMES_CPU_TEMPLATE] = { { "C3", CPU_TEMPLATE_C3 },
-				 { "T2", CPU_TEMPLATE_T2 },
-				 { "T2S", CPU_TEMPLATE_T2S },
-				 { "T2CL", CPU_TEMPLATE_T2CL },
-				 { "T2A", CPU_TEMPLATE_T2A },
-				 { "None", CPU_TEMPLATE_NONE } },
-	[NAMES_HUGE_PAGES] = { { "None", HUGE_PAGES_NONE },
-			       { "Transparent", HUGE_PAGES_TRANSPARENT },
-			       { "2M", HUGE_PAGES_2M } },
-	[NAMES_CACHE_TYPE] = { { "Unsafe", CACHE_UNSAFE }, { "Writeback", CACHE_WRITEBACK } },
-	[NAMES_IO_ENGINE] = { { "Async", IO_ENGINE_ASYNC }, { "Sync", IO_ENGINE_SYNC } },
-	[NAMES_LOG_LEVEL] = { { "Off", LOG_OFF },
-			      { "Trace", LOG_TRACE },
-			      { "Debug", LOG_DEBUG },
-			      { "Info", LOG_INFO },
-			      { "Warn", LOG_WARN },
-			      { "Warning", LOG_WARN },
-			      { "Error", LOG_ERROR } },
-	[NAMES_ACTION] = { { "FlushMetrics", ACTION_NAME_FLUSH_METRICS },
-			   { "InstanceStart", ACTION_NAME_INSTANCE_START },
-			   { "SendCtrlAltDel", ACTION_NAME_SEND_CTRL_ALT_DEL } },
-	[NAMES_VM_STATE] = { { "Paused", VM_STATE_NAME_PAUSED }, { "Resumed", VM_STATE_NAME_RESUMED } },
+	[NAMES_CPU_TEMPLATE] = {{"C3", CPU_TEMPLATE_C3}, {"T2", CPU_TEMPLATE_T2}, {"T2S", CPU_TEMPLATE_T2S},
+		{"T2CL", CPU_TEMPLATE_T2CL}, {"T2A", CPU_TEMPLATE_T2A}, {"None", CPU_TEMPLATE_NONE}},
+	[NAMES_HUGE_PAGES] = {{"None", HUGE_PAGES_NONE}, {"Transparent", HUGE_PAGES_TRANSPARENT},
+		{"2M", HUGE_PAGES_2M}},
+	[NAMES_CACHE_TYPE] = {{"Unsafe", CACHE_UNSAFE}, {"Writeback", CACHE_WRITEBACK}},
+	[NAMES_IO_ENGINE] = {{"Async", IO_ENGINE_ASYNC}, {"Sync", IO_ENGINE_SYNC}},
+	[NAMES_LOG_LEVEL] = {{"Off", LOG_OFF}, {"Trace", LOG_TRACE}, {"Debug", LOG_DEBUG}, {"Info", LOG_INFO},
+		{"Warn", LOG_WARN}, {"Warning", LOG_WARN}, {"Error", LOG_ERROR}},
+	[NAMES_ACTION] = {{"FlushMetrics", ACTION_NAME_FLUSH_METRICS}, {"InstanceStart", ACTION_NAME_INSTANCE_START},
+		{"SendCtrlAltDel", ACTION_NAME_SEND_CTRL_ALT_DEL}},
+	[NAMES_VM_STATE] = {{"Paused", VM_STATE_NAME_PAUSED}, {"Resumed", VM_STATE_NAME_RESUMED}},
 };
 
 const char *config_name(enum config_names names, size_t i, uint32_t *value)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The field tables: one row for each field of each API object. Parsing (body.c), printing (config.c), freeing and the text
- * for every bad field come from these rows; nothing else knows a field's name.
+ * The field tables: one row for each field of each API object. Parsing (body.c), printing (config.c), freeing and the
+ * text for every bad field come from these rows; nothing else knows a field's name.
  *
  * A new resource is a new enum config_table value, its row in `tables`, and an array of rows. Rows hold no pointers, so
  * that a position-independent program has nothing to relocate before its first API reply.

@@ -20,10 +20,10 @@
 
 /* How a section of the document is treated. */
 enum section_kind {
-	SECTION_OBJECT,     /* becomes one action */
-	SECTION_DRIVES,     /* an array: one action for each element */
-	SECTION_LATER,      /* null and [] are accepted: a device that clients know and that is not there yet */
-	SECTION_NEVER,      /* the same for what Mayfly does not have by design */
+	SECTION_OBJECT, /* becomes one action */
+	SECTION_DRIVES, /* an array: one action for each element */
+	SECTION_LATER,	/* null and [] are accepted: a device that clients know and that is not there yet */
+	SECTION_NEVER,	/* the same for what Mayfly does not have by design */
 };
 
 struct section {
@@ -36,19 +36,19 @@ struct section {
 
 /* In the order in which they are applied (CONTRACT.md 6.2). */
 static const struct section sections[] = {
-	{ "logger", SECTION_OBJECT, false, ACTION_PUT_LOGGER, CONFIG_LOGGER },
-	{ "metrics", SECTION_LATER, false, 0, 0 },
-	{ "machine-config", SECTION_OBJECT, false, ACTION_PUT_MACHINE, CONFIG_MACHINE },
-	{ "cpu-config", SECTION_LATER, false, 0, 0 },
-	{ "boot-source", SECTION_OBJECT, true, ACTION_PUT_BOOT_SOURCE, CONFIG_BOOT_SOURCE },
-	{ "drives", SECTION_DRIVES, true, ACTION_PUT_DRIVE, CONFIG_DRIVE },
-	{ "network-interfaces", SECTION_LATER, false, 0, 0 },
-	{ "vsock", SECTION_LATER, false, 0, 0 },
-	{ "balloon", SECTION_NEVER, false, 0, 0 },
-	{ "mmds-config", SECTION_LATER, false, 0, 0 },
-	{ "entropy", SECTION_NEVER, false, 0, 0 },
-	{ "pmem", SECTION_NEVER, false, 0, 0 },
-	{ "memory-hotplug", SECTION_NEVER, false, 0, 0 },
+	{"logger", SECTION_OBJECT, false, ACTION_PUT_LOGGER, CONFIG_LOGGER},
+	{"metrics", SECTION_LATER, false, 0, 0},
+	{"machine-config", SECTION_OBJECT, false, ACTION_PUT_MACHINE, CONFIG_MACHINE},
+	{"cpu-config", SECTION_LATER, false, 0, 0},
+	{"boot-source", SECTION_OBJECT, true, ACTION_PUT_BOOT_SOURCE, CONFIG_BOOT_SOURCE},
+	{"drives", SECTION_DRIVES, true, ACTION_PUT_DRIVE, CONFIG_DRIVE},
+	{"network-interfaces", SECTION_LATER, false, 0, 0},
+	{"vsock", SECTION_LATER, false, 0, 0},
+	{"balloon", SECTION_NEVER, false, 0, 0},
+	{"mmds-config", SECTION_LATER, false, 0, 0},
+	{"entropy", SECTION_NEVER, false, 0, 0},
+	{"pmem", SECTION_NEVER, false, 0, 0},
+	{"memory-hotplug", SECTION_NEVER, false, 0, 0},
 };
 
 #define N_SECTIONS ARRAY_SIZE(sections)
@@ -85,23 +85,26 @@ static bool is_empty(const struct loader *l, struct json_span value)
 	struct json_span element;
 	size_t cursor = 0;
 
-	return first_of(l, value) == 'n' || (first_of(l, value) == '[' && !json_next_element(&l->text, value, &cursor, &element));
+	return first_of(l, value) == 'n' ||
+	       (first_of(l, value) == '[' && !json_next_element(&l->text, value, &cursor, &element));
 }
 
 /* Parse the object at @value into @action; the caller frees it, also after a failure. */
 static int parse_action(struct loader *l, const struct section *section, struct json_span value, const char *where,
-			struct action *action)
+	struct action *action)
 {
 	struct body_fault bad;
 
-	*action = (struct action){ .type = section->action };
+	*action = (struct action){.type = section->action};
 	/* Every struct of a section is a member of the action's union, so they all begin where it does. */
 	if (body_parse_at(&l->text, value, section->table, &action->machine, &bad))
 		return fail(l, where, bad.msg);
 	return 0;
 }
 
-/* Look at @value as parse_action does and drop the result: what is wrong anywhere is found before anything is applied. */
+/*
+ * Look at @value as parse_action does and drop the result: what is wrong anywhere is found before anything is applied.
+ */
 static int check_object(struct loader *l, const struct section *section, struct json_span value, const char *where)
 {
 	struct action action;
@@ -185,7 +188,7 @@ static int find_section(struct loader *l, struct json_span key, struct json_span
 		(void)body_fault_at(&bad, &l->text, key.end, "duplicate field `%s`", sections[i].name);
 		return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s", bad.msg);
 	}
-	l->found[i] = (struct found){ .there = true, .value = value };
+	l->found[i] = (struct found){.there = true, .value = value};
 	return 0;
 }
 
@@ -224,7 +227,7 @@ static int find_sections(struct loader *l)
 
 static int act(struct loader *l, struct action *action, const char *where)
 {
-	struct reply reply = { .status = 0 };
+	struct reply reply = {.status = 0};
 
 	l->handler->handle(l->handler->ctx, action, &reply);
 	if (reply.status == 200 || reply.status == 204)
@@ -266,8 +269,8 @@ static int apply_section(struct loader *l, size_t i)
 
 static int start(struct loader *l)
 {
-	struct action action = { .type = ACTION_INSTANCE_START };
-	struct reply reply = { .status = 0 };
+	struct action action = {.type = ACTION_INSTANCE_START};
+	struct reply reply = {.status = 0};
 
 	l->handler->handle(l->handler->ctx, &action, &reply);
 	if (reply.status != 200 && reply.status != 204)
@@ -278,7 +281,7 @@ static int start(struct loader *l)
 
 int config_file_apply_text(const char *text, size_t len, const struct action_handler *handler, struct err *e)
 {
-	struct loader l = { .text = { .data = text, .len = len }, .handler = handler, .e = e };
+	struct loader l = {.text = {.data = text, .len = len}, .handler = handler, .e = e};
 	int rc = find_sections(&l);
 
 	for (size_t i = 0; !rc && i < N_SECTIONS; i++)
@@ -316,8 +319,8 @@ static int read_all(int fd, const char *path, char **out, size_t *len, struct er
 			break;
 		n += (size_t)got;
 		if (n > CONFIG_FILE_MAX)
-			return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has more than the %u bytes that " LIMIT_TEXT, path,
-				       CONFIG_FILE_MAX);
+			return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has more than the %u bytes that " LIMIT_TEXT,
+				path, CONFIG_FILE_MAX);
 	}
 	*out = ptr_take(&buf);
 	*len = n;
@@ -338,8 +341,8 @@ int config_file_apply(const char *path, const struct action_handler *handler, st
 		return err_sys(e, -errno, READ_FAULT ": '%s'", path);
 	/* What the file system says is enough to refuse; nothing of a file that is too big is read. */
 	if (S_ISREG(st.st_mode) && st.st_size > (off_t)CONFIG_FILE_MAX)
-		return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has %lld bytes, more than the %u that " LIMIT_TEXT, path,
-			       (long long)st.st_size, CONFIG_FILE_MAX);
+		return err_set(e, -EFBIG, CONTENT_FAULT ": '%s' has %lld bytes, more than the %u that " LIMIT_TEXT,
+			path, (long long)st.st_size, CONFIG_FILE_MAX);
 	rc = read_all(fd, path, &text, &len, e);
 	if (rc)
 		return rc;

@@ -5,7 +5,8 @@
  * The document is read and checked as a whole first, through the same field tables as the API; then its sections are
  * applied in the contract's order through the same action handler; then the microVM is started.
  *
- * Trust: the file is hostile (size, depth, content are bounded). Threads: the I/O thread, before or while the loop runs.
+ * Trust: the file is hostile (size, depth, content are bounded). Threads: the I/O thread, before or while the loop
+ * runs.
  */
 #ifndef MAYFLY_API_CONFIG_FILE_H
 #define MAYFLY_API_CONFIG_FILE_H
@@ -20,8 +21,9 @@
 
 /*
  * Read @path, apply it and start the microVM. Returns 0 and logs the success line, or negative errno with @e:
- * "Unable to open or read from the configuration file: ..." (the errno), "Configuration for VMM from one single json
- * failed: ..." (-EINVAL, naming section, field and reason) or "Could not Start MicroVM from one single json: ..." (-ECANCELED).
+ * "Unable to open or read from the configuration file: ..." (the errno of it), "Configuration for VMM from one single
+ * json failed: ..." (-EINVAL, naming section, field and reason; -EFBIG), "Could not Start MicroVM from one single
+ * json: ..." (-ECANCELED).
  * May block while it reads @path.
  */
 int config_file_apply(const char *path, const struct action_handler *handler, struct err *e) MUST_USE;

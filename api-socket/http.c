@@ -37,8 +37,8 @@ static void refuse(struct http_parser *p, const char *fmt, ...)
 
 static void refuse_size(struct http_parser *p, uint64_t size)
 {
-	refuse(p, "Request payload with size %" PRIu64 " is larger than the limit of %zu allowed by server.",
-	       size, p->limit);
+	refuse(p, "Request payload with size %" PRIu64 " is larger than the limit of %zu allowed by server.", size,
+		p->limit);
 }
 
 /* ---- llhttp's callbacks ------------------------------------------------------------------------------------------ */
@@ -140,8 +140,9 @@ static bool llhttp_give_line(struct http_parser *p, struct slice line)
 }
 
 /*
- * Begin a message in llhttp with a request line of our own (what it thinks of targets, and of the connection's end after
- * HTTP/1.0, differs from the contract) and with the framing that is known so far: after an error it takes nothing more.
+ * Begin a message in llhttp with a request line of our own (what it thinks of targets, and of the connection's end
+ * after HTTP/1.0, differs from the contract) and with the framing that is known so far: after an error it takes
+ * nothing more.
  */
 static void start_llhttp(struct http_parser *p)
 {
@@ -149,13 +150,13 @@ static void start_llhttp(struct http_parser *p)
 
 	llhttp_init(&p->llhttp, HTTP_REQUEST, &settings);
 	p->llhttp.data = p;
-	must(llhttp_give_line(p, (struct slice){ "PUT / HTTP/1.1", 14 }));
+	must(llhttp_give_line(p, (struct slice){"PUT / HTTP/1.1", 14}));
 	if (p->chunked)
-		must(llhttp_give_line(p, (struct slice){ CHUNKED, sizeof(CHUNKED) - 1 }));
+		must(llhttp_give_line(p, (struct slice){CHUNKED, sizeof(CHUNKED) - 1}));
 	if (p->has_length) {
 		int n = snprintf(length, sizeof(length), "Content-Length: %" PRIu64, p->announced);
 
-		must(llhttp_give_line(p, (struct slice){ length, (size_t)n }));
+		must(llhttp_give_line(p, (struct slice){length, (size_t)n}));
 	}
 }
 
@@ -175,7 +176,7 @@ static void reset_request(struct http_parser *p)
 /* Begin the request of @line. If it is no request line, the headers and the body behind it are still followed. */
 static void begin_request(struct http_parser *p, struct slice line)
 {
-	struct http_request_line parsed = { .verb = HTTP_VERB_GET, .path = { "", 0 } };
+	struct http_request_line parsed = {.verb = HTTP_VERB_GET, .path = {"", 0}};
 	const char *fault = http_request_line(line, &parsed);
 
 	reset_request(p);
@@ -193,7 +194,8 @@ static void begin_request(struct http_parser *p, struct slice line)
 
 static void refuse_value(struct http_parser *p, struct slice name, struct slice value)
 {
-	refuse(p, "Invalid header. Reason: Invalid value. Key:%.*s; Value:%.*s", echo(name), name.s, echo(value), value.s);
+	refuse(p, "Invalid header. Reason: Invalid value. Key:%.*s; Value:%.*s", echo(name), name.s, echo(value),
+		value.s);
 }
 
 /* A refused length is followed as well, so that the body behind it is not taken for a request. */
@@ -240,7 +242,7 @@ static void header_accept_encoding(struct http_parser *p, struct slice name, str
 		if (!more)
 			token = rest;
 		if (slice_is(slice_trim(token), "identity;q=0") ||
-		    (slice_is(slice_trim(token), "*;q=0") && !names_identity))
+			(slice_is(slice_trim(token), "*;q=0") && !names_identity))
 			refuse_value(p, name, token);
 	}
 }
@@ -291,7 +293,7 @@ static void end_headers(struct http_parser *p)
 		p->refused = true;
 		return;
 	}
-	if (!llhttp_give_line(p, (struct slice){ "", 0 })) {
+	if (!llhttp_give_line(p, (struct slice){"", 0})) {
 		refuse(p, "Invalid request.");
 		p->state = HTTP_IN_RESYNC;
 		return;
@@ -328,12 +330,12 @@ static void take_line(struct http_parser *p, struct slice line)
 
 static void refuse_long_line(struct http_parser *p)
 {
-	struct slice line = { p->line, p->line_len };
+	struct slice line = {p->line, p->line_len};
 
 	if (p->state == HTTP_IN_HEADERS) {
 		refuse(p, "Invalid header. Reason: Invalid content length. Header: %.*s", echo(line), line.s);
 	} else if (p->state == HTTP_IN_REQUEST_LINE) {
-		begin_request(p, (struct slice){ "", 0 });
+		begin_request(p, (struct slice){"", 0});
 	}
 	p->skip_line = true;
 	p->line_len = 0;
@@ -342,7 +344,7 @@ static void refuse_long_line(struct http_parser *p)
 /* A line that LF ended, in p->line without the LF. */
 static void end_line(struct http_parser *p)
 {
-	struct slice line = { p->line, p->line_len };
+	struct slice line = {p->line, p->line_len};
 
 	p->line_len = 0;
 	if (p->skip_line) {
@@ -355,7 +357,7 @@ static void end_line(struct http_parser *p)
 		if (line.len == 0)
 			end_headers(p); /* the end, in the wrong form */
 	} else if (p->state == HTTP_IN_REQUEST_LINE && line.len) {
-		begin_request(p, (struct slice){ "", 0 });
+		begin_request(p, (struct slice){"", 0});
 	}
 }
 

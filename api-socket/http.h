@@ -7,8 +7,8 @@
  * through llhttp, with none of its lenient modes.
  *
  * A request that is refused is still followed to its end, headers and announced body, so that the next request on the
- * connection is read from its first byte (CONTRACT.md 20 point 3). If even the framing was broken, lines are skipped until one
- * is a request line.
+ * connection is read from its first byte (CONTRACT.md 20 point 3). If even the framing was broken, lines are skipped
+ * until one is a request line.
  *
  * Trust: every byte is a client's. The parser is pure: no I/O, no time, no logging; heap only for the body.
  * Threads: one owner at a time (the I/O thread).
@@ -38,7 +38,7 @@ enum http_verb { HTTP_VERB_GET, HTTP_VERB_PUT, HTTP_VERB_PATCH, HTTP_VERB_DELETE
 /* One complete request; borrowed from the parser until it is fed again. */
 struct http_msg {
 	enum http_verb verb;
-	const char *path; /* absolute path of the target, "" for a target without one; NUL-terminated, UTF-8, no control bytes */
+	const char *path; /* absolute path of the target, "" for a target without one; UTF-8, no control bytes */
 	const char *body; /* NULL: none (also when it was announced as empty); NUL-terminated behind its last byte */
 	size_t body_len;
 };
@@ -88,18 +88,18 @@ size_t http_parser_feed(struct http_parser *p, const char *data, size_t len, enu
 /* The request of the HTTP_EVENT_REQUEST just reported. */
 struct http_msg http_parser_msg(const struct http_parser *p);
 
-/* Why the request of the HTTP_EVENT_FAULT just reported is refused: the <reason> of CONTRACT.md 1.4, not JSON-escaped. */
+/* Why the request of the HTTP_EVENT_FAULT just reported is refused: <reason> of CONTRACT.md 1.4, not JSON-escaped. */
 const char *http_parser_fault(const struct http_parser *p);
 
 /*
- * Write the head of a reply (CONTRACT.md 1.3) to @buf, HTTP_HEAD_MAX bytes, not terminated. @body_len < 0: a reply without a
- * body (100, 204), which has no Content-Type and no Content-Length. Returns the length.
+ * Write the head of a reply (CONTRACT.md 1.3) to @buf, HTTP_HEAD_MAX bytes, not terminated. @body_len < 0: a reply
+ * without a body (100, 204), which has no Content-Type and no Content-Length. Returns the length.
  */
 size_t http_format_head(char buf[HTTP_HEAD_MAX], int status, bool deprecated, long body_len) MUST_USE;
 
 /*
- * Write the body of the 400 that answers HTTP_EVENT_FAULT to @buf of @cap bytes: @reason JSON-escaped, then the raw LF of
- * CONTRACT.md 1.4. Returns the length. @cap >= HTTP_FAULT_BODY_MAX always suffices.
+ * Write the body of the 400 that answers HTTP_EVENT_FAULT to @buf of @cap bytes: @reason JSON-escaped, then the raw LF
+ * of CONTRACT.md 1.4. Returns the length. @cap >= HTTP_FAULT_BODY_MAX always suffices.
  */
 #define HTTP_FAULT_BODY_MAX (HTTP_FAULT_MAX * 6 + 128)
 size_t http_format_fault(char *buf, size_t cap, const char *reason) MUST_USE;

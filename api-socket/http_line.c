@@ -35,7 +35,7 @@ bool slice_cut(struct slice *rest, char sep, struct slice *before)
 
 	if (!at)
 		return false;
-	*before = (struct slice){ rest->s, (size_t)(at - rest->s) };
+	*before = (struct slice){rest->s, (size_t)(at - rest->s)};
 	rest->len -= before->len + 1;
 	rest->s = at + 1;
 	return true;
@@ -56,7 +56,9 @@ static bool verb_find(struct slice v, enum http_verb *verb)
 	return true;
 }
 
-/* The path of a target: its scheme and authority stripped, empty if it does not start with a slash (CONTRACT.md 1.1). */
+/*
+ * The path of a target: its scheme and authority stripped, empty if it does not start with a slash (CONTRACT.md 1.1).
+ */
 static struct slice target_path(struct slice target)
 {
 	size_t scheme = strlen(SCHEME);
@@ -65,11 +67,11 @@ static struct slice target_path(struct slice target)
 		const char *slash = memchr(target.s + scheme, '/', target.len - scheme);
 
 		if (slash)
-			return (struct slice){ slash, target.len - (size_t)(slash - target.s) };
+			return (struct slice){slash, target.len - (size_t)(slash - target.s)};
 	} else if (target.s[0] == '/') {
 		return target;
 	}
-	return (struct slice){ target.s, 0 };
+	return (struct slice){target.s, 0};
 }
 
 static bool has_control(struct slice v)

@@ -21,13 +21,14 @@ struct slice {
 	size_t len;
 };
 
+/* Is @v the text @text? */
 bool slice_is(struct slice v, const char *text);
 bool slice_is_fold(struct slice v, const char *text); /* without regard to case */
 
 /* @v without the spaces and tabs around it. */
 struct slice slice_trim(struct slice v);
 
-/* Cut *@rest at the first @sep: *@before is what is before it, *@rest what is behind it. False, unchanged: there is none. */
+/* Cut *@rest at the first @sep: *@before is what is before it, *@rest what is behind it. False, unchanged: no @sep. */
 bool slice_cut(struct slice *rest, char sep, struct slice *before);
 
 struct http_request_line {
@@ -36,8 +37,8 @@ struct http_request_line {
 };
 
 /*
- * Parse the request line @line (without its end): method, target, version, in the order in which the contract's faults take
- * precedence. Returns NULL, or the fault, which has static storage; *@out is undefined then.
+ * Parse the request line @line (without its end): method, target, version, in the order in which the contract's faults
+ * take precedence. Returns NULL, or the fault, which has static storage; *@out is undefined then.
  */
 const char *http_request_line(struct slice line, struct http_request_line *out) MUST_USE;
 

@@ -25,12 +25,13 @@ const char *http_verb_name(enum http_verb verb)
 
 size_t http_format_head(char buf[HTTP_HEAD_MAX], int status, bool deprecated, long body_len)
 {
-	int n = snprintf(buf, HTTP_HEAD_MAX, "HTTP/1.1 %d " CRLF "Server: Firecracker API" CRLF "Connection: keep-alive" CRLF "%s",
-			 status, deprecated ? "Deprecation: true" CRLF : "");
+	int n = snprintf(buf, HTTP_HEAD_MAX,
+		"HTTP/1.1 %d " CRLF "Server: Firecracker API" CRLF "Connection: keep-alive" CRLF "%s", status,
+		deprecated ? "Deprecation: true" CRLF : "");
 
 	if (body_len >= 0)
-		n += snprintf(buf + n, HTTP_HEAD_MAX - (size_t)n, "Content-Type: application/json" CRLF "Content-Length: %ld" CRLF,
-			      body_len);
+		n += snprintf(buf + n, HTTP_HEAD_MAX - (size_t)n,
+			"Content-Type: application/json" CRLF "Content-Length: %ld" CRLF, body_len);
 	n += snprintf(buf + n, HTTP_HEAD_MAX - (size_t)n, CRLF);
 	must(n > 0 && n < HTTP_HEAD_MAX);
 	return (size_t)n;

@@ -280,8 +280,8 @@ static bool check_open(struct checker *c, struct nesting *n, bool *empty)
 
 bool json_check(const struct json_text *text, struct json_fault *fault)
 {
-	struct checker c = { .s = text->data, .len = text->len, .fault = fault };
-	struct nesting n = { .depth = 0 };
+	struct checker c = {.s = text->data, .len = text->len, .fault = fault};
+	struct nesting n = {.depth = 0};
 	bool more = true;
 
 	while (more) {

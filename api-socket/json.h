@@ -3,8 +3,8 @@
  * JSON text: syntax errors in serde's words with their position, a walk over members that knows where each one is, and
  * an output buffer.
  *
- * jansson's trees have no positions and keep one of two equal keys, and both have to be reported (CONTRACT.md section 2). So a
- * text is checked as a whole and then walked in its own order; jansson decodes the tokens.
+ * jansson's trees have no positions and keep one of two equal keys, and both have to be reported (CONTRACT.md section
+ * 2). So a text is checked as a whole and then walked in its own order; jansson decodes the tokens.
  *
  * Trust: the text is hostile. Nothing here recurses; nesting is bounded by JSON_DEPTH_MAX.
  * Threads: none of its own.
@@ -72,13 +72,18 @@ struct json_out {
 	bool failed;   /* too long or no memory: the content is cut */
 };
 
+/* Begin in @buf of @cap bytes (borrowed); free what was moved to the heap. */
 void json_out_init(struct json_out *out, char *buf, size_t cap);
 void json_out_fini(struct json_out *out);
+
+/* Append bytes, a terminated text, a number in decimal, all as they are. */
 void json_put(struct json_out *out, const char *s, size_t len);
-void json_put_text(struct json_out *out, const char *literal);
+void json_put_text(struct json_out *out, const char *text);
 void json_put_u64(struct json_out *out, uint64_t v);
+
 /* @s escaped for the inside of a JSON string; bytes that are not UTF-8 become U+FFFD. */
 void json_put_escaped(struct json_out *out, const char *s, size_t len);
+
 /* A JSON string with its quotes. NULL: null. */
 void json_put_string(struct json_out *out, const char *s);
 

@@ -55,13 +55,13 @@ bool json_is_utf8(const char *s, size_t len)
 
 void json_out_init(struct json_out *out, char *buf, size_t cap)
 {
-	*out = (struct json_out){ .data = buf, .cap = cap };
+	*out = (struct json_out){.data = buf, .cap = cap};
 }
 
 void json_out_fini(struct json_out *out)
 {
 	free(out->heap);
-	*out = (struct json_out){ .failed = true };
+	*out = (struct json_out){.failed = true};
 }
 
 /* Make room for @more bytes. */
@@ -97,9 +97,9 @@ void json_put(struct json_out *out, const char *s, size_t len)
 	out->len += len;
 }
 
-void json_put_text(struct json_out *out, const char *literal)
+void json_put_text(struct json_out *out, const char *text)
 {
-	json_put(out, literal, strlen(literal));
+	json_put(out, text, strlen(text));
 }
 
 void json_put_u64(struct json_out *out, uint64_t v)

@@ -79,7 +79,7 @@ static bool next_item(const struct json_text *text, struct json_span container, 
 }
 
 bool json_next_member(const struct json_text *text, struct json_span object, size_t *cursor, struct json_span *key,
-		      struct json_span *value)
+	struct json_span *value)
 {
 	if (!next_item(text, object, cursor))
 		return false;

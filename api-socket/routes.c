@@ -17,17 +17,17 @@
 
 /* What stands behind a path. */
 enum route_kind {
-	ROUTE_GET,        /* no body; the action alone */
-	ROUTE_GET_VM,     /* the same, but only as /vm/config */
-	ROUTE_BODY,       /* the body is the action's struct */
-	ROUTE_DRIVE,      /* the same, and the path has the id */
-	ROUTE_MACHINE,    /* the same, with a deprecated field, and a PATCH has to say something */
-	ROUTE_ACTIONS,    /* the body names the action */
+	ROUTE_GET,     /* no body; the action alone */
+	ROUTE_GET_VM,  /* the same, but only as /vm/config */
+	ROUTE_BODY,    /* the body is the action's struct */
+	ROUTE_DRIVE,   /* the same, and the path has the id */
+	ROUTE_MACHINE, /* the same, with a deprecated field, and a PATCH has to say something */
+	ROUTE_ACTIONS, /* the body names the action */
 	ROUTE_VM_STATE,
-	ROUTE_SNAPSHOT,   /* paths below are checked before they are refused as not there yet */
+	ROUTE_SNAPSHOT, /* paths below are checked before they are refused as not there yet */
 	ROUTE_MMDS,
-	ROUTE_LATER,      /* known to clients, not there yet */
-	ROUTE_UNPLUG,     /* DELETE of a device: needs PCI, which there is none of */
+	ROUTE_LATER,  /* known to clients, not there yet */
+	ROUTE_UNPLUG, /* DELETE of a device: needs PCI, which there is none of */
 };
 
 struct route {
@@ -40,30 +40,30 @@ struct route {
 
 /* No pointers in here (config_fields.h says why). */
 static const struct route routes[] = {
-	{ HTTP_VERB_GET, ROUTE_GET, ACTION_GET_INSTANCE, 0, "" },
-	{ HTTP_VERB_GET, ROUTE_GET, ACTION_GET_VERSION, 0, "version" },
-	{ HTTP_VERB_GET, ROUTE_GET_VM, ACTION_GET_VM_CONFIG, 0, "vm" },
-	{ HTTP_VERB_GET, ROUTE_GET, ACTION_GET_MACHINE, 0, "machine-config" },
-	{ HTTP_VERB_GET, ROUTE_LATER, 0, 0, "mmds" },
-	{ HTTP_VERB_PUT, ROUTE_ACTIONS, 0, CONFIG_ACTION, "actions" },
-	{ HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_BOOT_SOURCE, CONFIG_BOOT_SOURCE, "boot-source" },
-	{ HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "cpu-config" },
-	{ HTTP_VERB_PUT, ROUTE_DRIVE, ACTION_PUT_DRIVE, CONFIG_DRIVE, "drives" },
-	{ HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_LOGGER, CONFIG_LOGGER, "logger" },
-	{ HTTP_VERB_PUT, ROUTE_MACHINE, ACTION_PUT_MACHINE, CONFIG_MACHINE, "machine-config" },
-	{ HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "metrics" },
-	{ HTTP_VERB_PUT, ROUTE_MMDS, 0, 0, "mmds" },
-	{ HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "network-interfaces" },
-	{ HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_SERIAL, CONFIG_SERIAL, "serial" },
-	{ HTTP_VERB_PUT, ROUTE_SNAPSHOT, 0, 0, "snapshot" },
-	{ HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "vsock" },
-	{ HTTP_VERB_PATCH, ROUTE_DRIVE, ACTION_PATCH_DRIVE, CONFIG_DRIVE_PATCH, "drives" },
-	{ HTTP_VERB_PATCH, ROUTE_MACHINE, ACTION_PATCH_MACHINE, CONFIG_MACHINE_PATCH, "machine-config" },
-	{ HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "mmds" },
-	{ HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "network-interfaces" },
-	{ HTTP_VERB_PATCH, ROUTE_VM_STATE, 0, CONFIG_VM_STATE, "vm" },
-	{ HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "drives" },
-	{ HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "network-interfaces" },
+	{HTTP_VERB_GET, ROUTE_GET, ACTION_GET_INSTANCE, 0, ""},
+	{HTTP_VERB_GET, ROUTE_GET, ACTION_GET_VERSION, 0, "version"},
+	{HTTP_VERB_GET, ROUTE_GET_VM, ACTION_GET_VM_CONFIG, 0, "vm"},
+	{HTTP_VERB_GET, ROUTE_GET, ACTION_GET_MACHINE, 0, "machine-config"},
+	{HTTP_VERB_GET, ROUTE_LATER, 0, 0, "mmds"},
+	{HTTP_VERB_PUT, ROUTE_ACTIONS, 0, CONFIG_ACTION, "actions"},
+	{HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_BOOT_SOURCE, CONFIG_BOOT_SOURCE, "boot-source"},
+	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "cpu-config"},
+	{HTTP_VERB_PUT, ROUTE_DRIVE, ACTION_PUT_DRIVE, CONFIG_DRIVE, "drives"},
+	{HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_LOGGER, CONFIG_LOGGER, "logger"},
+	{HTTP_VERB_PUT, ROUTE_MACHINE, ACTION_PUT_MACHINE, CONFIG_MACHINE, "machine-config"},
+	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "metrics"},
+	{HTTP_VERB_PUT, ROUTE_MMDS, 0, 0, "mmds"},
+	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "network-interfaces"},
+	{HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_SERIAL, CONFIG_SERIAL, "serial"},
+	{HTTP_VERB_PUT, ROUTE_SNAPSHOT, 0, 0, "snapshot"},
+	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "vsock"},
+	{HTTP_VERB_PATCH, ROUTE_DRIVE, ACTION_PATCH_DRIVE, CONFIG_DRIVE_PATCH, "drives"},
+	{HTTP_VERB_PATCH, ROUTE_MACHINE, ACTION_PATCH_MACHINE, CONFIG_MACHINE_PATCH, "machine-config"},
+	{HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "mmds"},
+	{HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "network-interfaces"},
+	{HTTP_VERB_PATCH, ROUTE_VM_STATE, 0, CONFIG_VM_STATE, "vm"},
+	{HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "drives"},
+	{HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "network-interfaces"},
 };
 
 /* One token of the path. */
@@ -88,7 +88,9 @@ static bool token_is(struct token t, const char *text)
 	return t.len == strlen(text) && memcmp(t.s, text, t.len) == 0;
 }
 
-/* The next token at *@path, and *@path behind the slash that ends it. False: none is left; a last slash ends the path. */
+/*
+ * The next token at *@path, and *@path behind the slash that ends it. False: none is left; a last slash ends the path.
+ */
 static bool next_token(const char **path, struct token *token)
 {
 	const char *s = *path;
@@ -96,7 +98,7 @@ static bool next_token(const char **path, struct token *token)
 
 	if (!*s)
 		return false;
-	*token = (struct token){ s, len };
+	*token = (struct token){s, len};
 	*path = s + len + (s[len] == '/');
 	return true;
 }
@@ -212,7 +214,7 @@ static void serve_body(struct call *c, const struct route *route)
 
 static void serve_actions(struct call *c)
 {
-	struct config_action body = { 0 };
+	struct config_action body = {0};
 
 	if (!parse(c, CONFIG_ACTION, &body))
 		return;
@@ -231,7 +233,7 @@ static void serve_actions(struct call *c)
 
 static void serve_vm_state(struct call *c)
 {
-	struct config_vm_state body = { 0 };
+	struct config_vm_state body = {0};
 
 	if (parse(c, CONFIG_VM_STATE, &body))
 		act(c, body.state == VM_STATE_NAME_PAUSED ? ACTION_PAUSE : ACTION_RESUME);
@@ -245,7 +247,7 @@ static void serve_snapshot(struct call *c)
 		not_yet(c);
 	else
 		fault(c, "Invalid request method and/or path: PUT /snapshot/%.*s.",
-		      (int)(c->second.len < 256 ? c->second.len : 256), c->second.s);
+			(int)(c->second.len < 256 ? c->second.len : 256), c->second.s);
 }
 
 static void serve_mmds(struct call *c)
@@ -254,10 +256,13 @@ static void serve_mmds(struct call *c)
 		not_yet(c);
 	else
 		fault(c, "Unrecognized PUT request path `%.*s`.", (int)(c->second.len < 256 ? c->second.len : 256),
-		      c->second.s);
+			c->second.s);
 }
 
-/* Devices leave a running machine through PCI only (CONTRACT.md section 3); before the start there is nothing to leave. */
+/*
+ * Devices leave a running machine through PCI only (CONTRACT.md section 3); before the start there is nothing to
+ * leave.
+ */
 static void serve_unplug(struct call *c)
 {
 	if (!check_id(c))
@@ -334,7 +339,7 @@ static void dispatch(struct call *c)
 
 	path += strspn(path, "/");
 	if (!next_token(&path, &c->first))
-		c->first = (struct token){ "", 0 };
+		c->first = (struct token){"", 0};
 	c->has_second = next_token(&path, &c->second);
 	if (bad) {
 		fault(c, "%s", bad);
@@ -450,7 +455,7 @@ static uint64_t now_us(void)
 
 void route_request(const struct action_handler *handler, const struct http_msg *msg, struct route_reply *reply)
 {
-	struct call c = { .handler = handler, .msg = msg };
+	struct call c = {.handler = handler, .msg = msg};
 	uint64_t start_us = now_us();
 
 	log_set_thread("fc_api");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a complete HTTP request to an action and from its outcome to the reply: the routing rules of CONTRACT.md 1.5, the
- * checks of each resource's path and body, and the log lines of section 14 that clients pair up.
+ * From a complete HTTP request to an action and from its outcome to the reply: the routing rules of CONTRACT.md 1.5,
+ * the checks of each resource's path and body, and the log lines of section 14 that clients pair up.
  *
  * Trust: path and body are a client's. Threads: the I/O thread.
  */

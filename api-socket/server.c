@@ -16,11 +16,11 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 
-#define IN_MAX 2048              /* bytes read at a time; also what a client can have pipelined here */
-#define READS_PER_TURN 8         /* then other sources have their turn */
+#define IN_MAX 2048	 /* bytes read at a time; also what a client can have pipelined here */
+#define READS_PER_TURN 8 /* then other sources have their turn */
 #define BACKLOG 128
 #define ACCEPT_RETRY_NS 100000000 /* after accept failed for want of descriptors */
-#define REPLY_BUF 4096           /* bigger replies go to the heap */
+#define REPLY_BUF 4096		  /* bigger replies go to the heap */
 
 /*
  * Invariants: (S1) out != NULL exactly while a reply waits for the client to read; then nothing is read or parsed.
@@ -29,9 +29,9 @@
 struct conn {
 	struct api_server *server; /* borrowed */
 	size_t slot;
-	int fd;                    /* owned */
+	int fd; /* owned */
 	struct ev_source source;
-	char *out;                 /* owned: the rest of a reply that the socket did not take */
+	char *out; /* owned: the rest of a reply that the socket did not take */
 	size_t out_at, out_len;
 	size_t in_at, in_len;
 	struct http_parser parser;
@@ -43,12 +43,12 @@ struct api_server {
 	struct evloop *loop; /* borrowed */
 	struct action_handler handler;
 	size_t max_payload;
-	int listen_fd;       /* owned */
+	int listen_fd; /* owned */
 	struct ev_source listener;
 	struct ev_timer accept_timer;
 	struct conn *conn[API_MAX_CONNECTIONS]; /* owned */
 	struct sockaddr_un addr;
-	bool bound;          /* addr.sun_path is ours while it is this file: */
+	bool bound; /* addr.sun_path is ours while it is this file: */
 	dev_t dev;
 	ino_t ino;
 };
@@ -115,10 +115,10 @@ static bool conn_send(struct conn *c, int status, bool deprecated, char *body, l
 {
 	char head[HTTP_HEAD_MAX];
 	struct iovec iov[2] = {
-		{ head, http_format_head(head, status, deprecated, body_len) },
-		{ body, body_len > 0 ? (size_t)body_len : 0 },
+		{head, http_format_head(head, status, deprecated, body_len)},
+		{body, body_len > 0 ? (size_t)body_len : 0},
 	};
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = body_len > 0 ? 2 : 1 };
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = body_len > 0 ? 2 : 1};
 	ssize_t n;
 
 	must(!c->out);
@@ -133,14 +133,14 @@ static bool conn_send(struct conn *c, int status, bool deprecated, char *body, l
 static bool conn_serve_request(struct conn *c)
 {
 	struct http_msg msg = http_parser_msg(&c->parser);
-	struct route_reply reply = { .status = 0 };
+	struct route_reply reply = {.status = 0};
 	char buf[REPLY_BUF];
 	bool alive;
 
 	json_out_init(&reply.body, buf, sizeof(buf));
 	route_request(&c->server->handler, &msg, &reply);
-	alive = conn_send(c, reply.status, reply.deprecated, reply.body.data,
-			  reply.status == 204 ? -1 : (long)reply.body.len);
+	alive = conn_send(
+		c, reply.status, reply.deprecated, reply.body.data, reply.status == 204 ? -1 : (long)reply.body.len);
 	json_out_fini(&reply.body);
 	return alive;
 }
@@ -230,7 +230,10 @@ static void conn_ready(void *ctx, uint32_t ready)
 
 /* ---- the listener ------------------------------------------------------------------------------------------------ */
 
-/* Tell the client that it is one too many. What it has sent already is read, or the close would look like an error to it. */
+/*
+ * Tell the client that it is one too many. What it has sent already is read, or the close would look like an error to
+ * it.
+ */
 static void refuse_connection(int fd)
 {
 	char ignored[IN_MAX];
@@ -254,7 +257,7 @@ static void add_connection(struct api_server *s, int fd, size_t slot)
 	c->server = s;
 	c->slot = slot;
 	c->fd = fd;
-	c->source = (struct ev_source){ .fd = fd, .events = EPOLLIN, .group = EV_CONTROL, .fn = conn_ready, .ctx = c };
+	c->source = (struct ev_source){.fd = fd, .events = EPOLLIN, .group = EV_CONTROL, .fn = conn_ready, .ctx = c};
 	c->out = NULL;
 	c->in_at = c->in_len = 0;
 	http_parser_init(&c->parser, s->max_payload);
@@ -309,8 +312,8 @@ static void listener_ready(void *ctx, uint32_t ready)
 /* ---- the socket file --------------------------------------------------------------------------------------------- */
 
 /*
- * Is there a socket at the address that nobody listens on? Between this look and the unlink another monitor could take the
- * path; comparing the inode shortly before leaves microseconds, and clients give every monitor a path of its own.
+ * Is there a socket at the address that nobody listens on? Between this look and the unlink another monitor could take
+ * the path; comparing the inode shortly before leaves microseconds, and clients give every monitor a path of its own.
  */
 static bool unlink_stale(const struct sockaddr_un *addr)
 {
@@ -353,7 +356,7 @@ static int open_listener(struct api_server *s, const char *path, struct err *e)
 
 	if (len == 0 || len >= sizeof(s->addr.sun_path))
 		return err_set(e, -ENAMETOOLONG, "the API socket path '%s' has %zu bytes; it takes 1 to %zu", path, len,
-			       sizeof(s->addr.sun_path) - 1);
+			sizeof(s->addr.sun_path) - 1);
 	s->addr.sun_family = AF_UNIX;
 	memcpy(s->addr.sun_path, path, len + 1);
 	s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -365,16 +368,15 @@ static int open_listener(struct api_server *s, const char *path, struct err *e)
 	if (listen(s->listen_fd, BACKLOG))
 		return err_sys(e, -errno, "listen on the API socket '%s'", path);
 	s->listener = (struct ev_source){
-		.fd = s->listen_fd, .events = EPOLLIN, .group = EV_CONTROL, .fn = listener_ready, .ctx = s
-	};
+		.fd = s->listen_fd, .events = EPOLLIN, .group = EV_CONTROL, .fn = listener_ready, .ctx = s};
 	rc = evloop_add(s->loop, &s->listener);
 	if (rc)
 		return err_sys(e, rc, "watch the API socket");
 	return 0;
 }
 
-int api_server_create(struct api_server **out, struct evloop *loop, const char *path, const struct action_handler *handler,
-		      const struct api_limits *limits, struct err *e)
+int api_server_create(struct api_server **out, struct evloop *loop, const char *path,
+	const struct action_handler *handler, const struct api_limits *limits, struct err *e)
 {
 	struct api_server *s = calloc(1, sizeof(*s));
 	int rc;
@@ -385,7 +387,7 @@ int api_server_create(struct api_server **out, struct evloop *loop, const char *
 	s->handler = *handler;
 	s->max_payload = limits && limits->max_payload ? limits->max_payload : HTTP_PAYLOAD_DEFAULT;
 	s->listen_fd = -1;
-	s->accept_timer = (struct ev_timer){ .group = EV_CONTROL, .fn = accept_again, .ctx = s };
+	s->accept_timer = (struct ev_timer){.group = EV_CONTROL, .fn = accept_again, .ctx = s};
 	rc = open_listener(s, path, e);
 	if (rc) {
 		api_server_destroy(s);
@@ -407,7 +409,8 @@ void api_server_destroy(struct api_server *server)
 	}
 	evloop_disarm(server->loop, &server->accept_timer);
 	evloop_remove(server->loop, &server->listener);
-	if (server->bound && lstat(server->addr.sun_path, &st) == 0 && st.st_dev == server->dev && st.st_ino == server->ino)
+	if (server->bound && lstat(server->addr.sun_path, &st) == 0 && st.st_dev == server->dev &&
+		st.st_ino == server->ino)
 		(void)unlink(server->addr.sun_path);
 	fd_close(&server->listen_fd);
 	free(server);

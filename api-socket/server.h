@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The API socket: an AF_UNIX listener and up to API_MAX_CONNECTIONS connections in the event loop (group EV_CONTROL, so that
- * a paused microVM still answers).
+ * The API socket: an AF_UNIX listener and up to API_MAX_CONNECTIONS connections in the event loop (group EV_CONTROL, so
+ * that a paused microVM still answers).
  *
  * A connection has at most one reply in flight: its next request is read when the reply has gone out. A client that
  * does not read therefore costs one reply of memory, a client that does not write costs one connection.
@@ -35,10 +35,12 @@ struct api_limits {
  *
  * Returns 0 and *@out (owned), or negative errno with @e. Clients can connect at once; they are served when @loop runs.
  */
-int api_server_create(struct api_server **out, struct evloop *loop, const char *path, const struct action_handler *handler,
-		      const struct api_limits *limits, struct err *e) MUST_USE;
+int api_server_create(struct api_server **out, struct evloop *loop, const char *path,
+		      const struct action_handler *handler, const struct api_limits *limits, struct err *e) MUST_USE;
 
-/* Close every connection and the listener, and remove the socket file if it is still the one that was made. NULL allowed. */
+/*
+ * Close every connection and the listener; remove the socket file if it is still the one that was made. NULL allowed.
+ */
 void api_server_destroy(struct api_server *server);
 
 #endif

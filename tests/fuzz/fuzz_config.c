@@ -2,8 +2,9 @@
 /*
  * JSON to configuration. The first byte chooses a field table, or the configuration file; the rest is the text.
  *
- * Asserted: a text is refused with a message or accepted, never both; jansson agrees that what is accepted is JSON; what was
- * accepted is printed as JSON, and a configuration that a file gave and `GET /vm/config` printed gives the same again.
+ * Asserted: a text is refused with a message or accepted, never both; jansson agrees that what is accepted is JSON;
+ * what was accepted is printed as JSON, and a configuration that a file gave and `GET /vm/config` printed gives the
+ * same again.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -29,7 +30,7 @@ static void keep_drive(struct vm_config *config, struct action *action)
 	if (config->n_drives == CONFIG_MAX_DRIVES)
 		return;
 	config->drive[config->n_drives++] = action->drive;
-	action->drive = (struct config_drive){ 0 };
+	action->drive = (struct config_drive){0};
 }
 
 static void handle(void *ctx, struct action *action, struct reply *reply)
@@ -42,7 +43,7 @@ static void handle(void *ctx, struct action *action, struct reply *reply)
 	} else if (action->type == ACTION_PUT_BOOT_SOURCE) {
 		config_boot_source_fini(&k->config.boot);
 		k->config.boot = action->boot;
-		action->boot = (struct config_boot_source){ 0 };
+		action->boot = (struct config_boot_source){0};
 	} else if (action->type == ACTION_PUT_DRIVE) {
 		keep_drive(&k->config, action);
 	} else if (action->type == ACTION_INSTANCE_START) {
@@ -54,8 +55,8 @@ static void handle(void *ctx, struct action *action, struct reply *reply)
 
 static void apply(struct keeper *k, const char *text, size_t len)
 {
-	struct action_handler handler = { .handle = handle, .ctx = k };
-	struct err e = { 0 };
+	struct action_handler handler = {.handle = handle, .ctx = k};
+	struct err e = {0};
 	int rc;
 
 	vm_config_init(&k->config);
@@ -105,8 +106,8 @@ static void try_body(const char *text, size_t len, enum config_table table)
 	union {
 		struct action action;
 		struct config_rate_limiter limiter;
-	} object = { 0 };
-	struct body_fault fault = { .msg = "" };
+	} object = {0};
+	struct body_fault fault = {.msg = ""};
 	int rc = body_parse(text, len, table, &object, &fault);
 
 	must(config_size(table) <= sizeof(object));

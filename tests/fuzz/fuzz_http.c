@@ -2,8 +2,9 @@
 /*
  * The HTTP parser. The first byte chooses the payload limit and how the rest is cut into reads.
  *
- * Asserted: progress (H3), bounds of body and line (H1, H2), a reported request is well-formed text, a reply's length is what its
- * head says, and the events do not depend on how the bytes were cut: the same stream is fed whole and in pieces.
+ * Asserted: progress (H3), bounds of body and line (H1, H2), a reported request is well-formed text, a reply's length
+ * is what its head says, and the events do not depend on how the bytes were cut: the same stream is fed whole and in
+ * pieces.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -58,13 +59,14 @@ static void check_fault(const struct http_parser *p, struct seen *seen)
 	must(json_is_utf8(body, len));
 	head_len = http_format_head(head, 400, false, (long)len);
 	(void)snprintf(announced, sizeof(announced), "Content-Length: %zu\r\n\r\n", len);
-	must(head_len > strlen(announced) && memcmp(head + head_len - strlen(announced), announced, strlen(announced)) == 0);
+	must(head_len > strlen(announced) &&
+		memcmp(head + head_len - strlen(announced), announced, strlen(announced)) == 0);
 	mix(seen, reason, strlen(reason));
 }
 
 static struct seen feed(const uint8_t *data, size_t size, size_t limit, size_t step)
 {
-	struct seen seen = { .hash = UINT64_C(0xcbf29ce484222325) };
+	struct seen seen = {.hash = UINT64_C(0xcbf29ce484222325)};
 	struct http_parser *p = malloc(sizeof(*p));
 
 	must(p);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Field tables, bodies and their printed form, against CONTRACT.md sections 2, 4 and 8: for every field of every resource one
- * body that is right and one that is wrong, with the whole message.
+ * Field tables, bodies and their printed form, against CONTRACT.md sections 2, 4 and 8: for every field of every
+ * resource one body that is right and one that is wrong, with the whole message.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -76,52 +76,53 @@ static void check_rows(const struct row *row, size_t n)
 static void test_syntax(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_SERIAL, "", "EOF while parsing a value at line 1 column 0" },
-		{ CONFIG_SERIAL, "  ", "EOF while parsing a value at line 1 column 2" },
-		{ CONFIG_SERIAL, "foo", "expected ident at line 1 column 2" },
-		{ CONFIG_SERIAL, "x", "expected value at line 1 column 1" },
-		{ CONFIG_SERIAL, "nul", "EOF while parsing a value at line 1 column 3" },
-		{ CONFIG_SERIAL, "{", "EOF while parsing an object at line 1 column 1" },
-		{ CONFIG_SERIAL, "{\"a\"", "EOF while parsing an object at line 1 column 4" },
-		{ CONFIG_SERIAL, "{\"a\":", "EOF while parsing a value at line 1 column 5" },
-		{ CONFIG_SERIAL, "{\"a\":1", "EOF while parsing an object at line 1 column 6" },
-		{ CONFIG_SERIAL, "{\"a\":1,", "EOF while parsing a value at line 1 column 7" },
-		{ CONFIG_SERIAL, "{\"a\":1,}", "trailing comma at line 1 column 8" },
-		{ CONFIG_SERIAL, "{\"a\" 1}", "expected `:` at line 1 column 6" },
-		{ CONFIG_SERIAL, "{\"a\":1 \"b\":2}", "expected `,` or `}` at line 1 column 8" },
-		{ CONFIG_SERIAL, "{1:2}", "key must be a string at line 1 column 2" },
-		{ CONFIG_SERIAL, "{,}", "key must be a string at line 1 column 2" },
-		{ CONFIG_SERIAL, "{} x", "trailing characters at line 1 column 4" },
-		{ CONFIG_SERIAL, "{}{}", "trailing characters at line 1 column 3" },
-		{ CONFIG_SERIAL, "{\n\n \"a\"\n}", "expected `:` at line 4 column 1" },
-		{ CONFIG_SERIAL, "{\"a\":[1,2", "EOF while parsing a list at line 1 column 9" },
-		{ CONFIG_SERIAL, "{\"a\":[1,]}", "trailing comma at line 1 column 9" },
-		{ CONFIG_SERIAL, "{\"a\":[1 2]}", "expected `,` or `]` at line 1 column 9" },
-		{ CONFIG_SERIAL, "{\"a\":[}", "expected value at line 1 column 7" },
-		{ CONFIG_SERIAL, "{\"a\":01}", "invalid number at line 1 column 7" },
-		{ CONFIG_SERIAL, "{\"a\":-}", "invalid number at line 1 column 7" },
-		{ CONFIG_SERIAL, "{\"a\":1.}", "invalid number at line 1 column 8" },
-		{ CONFIG_SERIAL, "{\"a\":1e+}", "invalid number at line 1 column 9" },
-		{ CONFIG_SERIAL, "{\"a\":+1}", "expected value at line 1 column 6" },
-		{ CONFIG_SERIAL, "{\"a", "EOF while parsing a string at line 1 column 3" },
-		{ CONFIG_SERIAL, "{\"a\\", "EOF while parsing a string at line 1 column 4" },
-		{ CONFIG_SERIAL, "{\"\\x\":1}", "invalid escape at line 1 column 4" },
-		{ CONFIG_SERIAL, "{\"\\u12g4\":1}", "invalid escape at line 1 column 7" },
-		{ CONFIG_SERIAL, "{\"\\udc00\":1}", "lone leading surrogate in hex escape at line 1 column 8" },
-		{ CONFIG_SERIAL, "{\"\\ud800x\":1}", "unexpected end of hex escape at line 1 column 9" },
-		{ CONFIG_SERIAL, "{\"\\u0000\":1}", "NUL character in a string at line 1 column 8" },
-		{ CONFIG_SERIAL, "{\"\n\":1}",
-		  "control character (\\u0000-\\u001F) found while parsing a string at line 2 column 0" },
-		{ CONFIG_SERIAL, "{\"\xff\":1}", "invalid unicode code point at line 1 column 4" },
-		{ CONFIG_SERIAL, "{\"\xc0\xaf\":1}", "invalid unicode code point at line 1 column 5" },
-		{ CONFIG_SERIAL, "{\"\xed\xa0\x80\":1}", "invalid unicode code point at line 1 column 6" },
-		{ CONFIG_SERIAL, "[]", "invalid type: sequence, expected struct SerialConfig at line 1 column 0" },
-		{ CONFIG_SERIAL, "5", "invalid type: integer `5`, expected struct SerialConfig at line 1 column 1" },
-		{ CONFIG_SERIAL, "\"x\"", "invalid type: string \"x\", expected struct SerialConfig at line 1 column 3" },
-		{ CONFIG_SERIAL, "null", "invalid type: null, expected struct SerialConfig at line 1 column 4" },
-		{ CONFIG_SERIAL, "1.5", "invalid type: floating point `1.5`, expected struct SerialConfig at line 1 column 3" },
-		{ CONFIG_SERIAL, " {} \r\n\t", NULL },
-		{ CONFIG_SERIAL, "{\"serial_out\\u005fpath\":null}", NULL },
+		{CONFIG_SERIAL, "", "EOF while parsing a value at line 1 column 0"},
+		{CONFIG_SERIAL, "  ", "EOF while parsing a value at line 1 column 2"},
+		{CONFIG_SERIAL, "foo", "expected ident at line 1 column 2"},
+		{CONFIG_SERIAL, "x", "expected value at line 1 column 1"},
+		{CONFIG_SERIAL, "nul", "EOF while parsing a value at line 1 column 3"},
+		{CONFIG_SERIAL, "{", "EOF while parsing an object at line 1 column 1"},
+		{CONFIG_SERIAL, "{\"a\"", "EOF while parsing an object at line 1 column 4"},
+		{CONFIG_SERIAL, "{\"a\":", "EOF while parsing a value at line 1 column 5"},
+		{CONFIG_SERIAL, "{\"a\":1", "EOF while parsing an object at line 1 column 6"},
+		{CONFIG_SERIAL, "{\"a\":1,", "EOF while parsing a value at line 1 column 7"},
+		{CONFIG_SERIAL, "{\"a\":1,}", "trailing comma at line 1 column 8"},
+		{CONFIG_SERIAL, "{\"a\" 1}", "expected `:` at line 1 column 6"},
+		{CONFIG_SERIAL, "{\"a\":1 \"b\":2}", "expected `,` or `}` at line 1 column 8"},
+		{CONFIG_SERIAL, "{1:2}", "key must be a string at line 1 column 2"},
+		{CONFIG_SERIAL, "{,}", "key must be a string at line 1 column 2"},
+		{CONFIG_SERIAL, "{} x", "trailing characters at line 1 column 4"},
+		{CONFIG_SERIAL, "{}{}", "trailing characters at line 1 column 3"},
+		{CONFIG_SERIAL, "{\n\n \"a\"\n}", "expected `:` at line 4 column 1"},
+		{CONFIG_SERIAL, "{\"a\":[1,2", "EOF while parsing a list at line 1 column 9"},
+		{CONFIG_SERIAL, "{\"a\":[1,]}", "trailing comma at line 1 column 9"},
+		{CONFIG_SERIAL, "{\"a\":[1 2]}", "expected `,` or `]` at line 1 column 9"},
+		{CONFIG_SERIAL, "{\"a\":[}", "expected value at line 1 column 7"},
+		{CONFIG_SERIAL, "{\"a\":01}", "invalid number at line 1 column 7"},
+		{CONFIG_SERIAL, "{\"a\":-}", "invalid number at line 1 column 7"},
+		{CONFIG_SERIAL, "{\"a\":1.}", "invalid number at line 1 column 8"},
+		{CONFIG_SERIAL, "{\"a\":1e+}", "invalid number at line 1 column 9"},
+		{CONFIG_SERIAL, "{\"a\":+1}", "expected value at line 1 column 6"},
+		{CONFIG_SERIAL, "{\"a", "EOF while parsing a string at line 1 column 3"},
+		{CONFIG_SERIAL, "{\"a\\", "EOF while parsing a string at line 1 column 4"},
+		{CONFIG_SERIAL, "{\"\\x\":1}", "invalid escape at line 1 column 4"},
+		{CONFIG_SERIAL, "{\"\\u12g4\":1}", "invalid escape at line 1 column 7"},
+		{CONFIG_SERIAL, "{\"\\udc00\":1}", "lone leading surrogate in hex escape at line 1 column 8"},
+		{CONFIG_SERIAL, "{\"\\ud800x\":1}", "unexpected end of hex escape at line 1 column 9"},
+		{CONFIG_SERIAL, "{\"\\u0000\":1}", "NUL character in a string at line 1 column 8"},
+		{CONFIG_SERIAL, "{\"\n\":1}",
+			"control character (\\u0000-\\u001F) found while parsing a string at line 2 column 0"},
+		{CONFIG_SERIAL, "{\"\xff\":1}", "invalid unicode code point at line 1 column 4"},
+		{CONFIG_SERIAL, "{\"\xc0\xaf\":1}", "invalid unicode code point at line 1 column 5"},
+		{CONFIG_SERIAL, "{\"\xed\xa0\x80\":1}", "invalid unicode code point at line 1 column 6"},
+		{CONFIG_SERIAL, "[]", "invalid type: sequence, expected struct SerialConfig at line 1 column 0"},
+		{CONFIG_SERIAL, "5", "invalid type: integer `5`, expected struct SerialConfig at line 1 column 1"},
+		{CONFIG_SERIAL, "\"x\"", "invalid type: string \"x\", expected struct SerialConfig at line 1 column 3"},
+		{CONFIG_SERIAL, "null", "invalid type: null, expected struct SerialConfig at line 1 column 4"},
+		{CONFIG_SERIAL, "1.5",
+			"invalid type: floating point `1.5`, expected struct SerialConfig at line 1 column 3"},
+		{CONFIG_SERIAL, " {} \r\n\t", NULL},
+		{CONFIG_SERIAL, "{\"serial_out\\u005fpath\":null}", NULL},
 	};
 
 	(void)state;
@@ -131,7 +132,7 @@ static void test_syntax(void **state)
 static void test_nesting_is_bounded(void **state)
 {
 	char text[2 * JSON_DEPTH_MAX + 8];
-	struct json_text t = { .data = text, .len = 2 * JSON_DEPTH_MAX };
+	struct json_text t = {.data = text, .len = 2 * JSON_DEPTH_MAX};
 	struct json_fault fault;
 
 	(void)state;
@@ -152,54 +153,62 @@ static void test_nesting_is_bounded(void **state)
 static void test_machine(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_MACHINE, "{\"mem_size_mib\": 128}", "missing field `vcpu_count` at line 1 column 21" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": 1}", "missing field `mem_size_mib` at line 1 column 17" },
-		{ CONFIG_MACHINE, "{}", "missing field `vcpu_count` at line 1 column 2" },
-		{ CONFIG_MACHINE, "{\n \"vcpu_count\": 1\n}", "missing field `mem_size_mib` at line 3 column 1" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": 256, \"mem_size_mib\": 1}",
-		  "invalid value: integer `256`, expected u8 at line 1 column 18" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": -5, \"mem_size_mib\": 1}",
-		  "invalid value: integer `-5`, expected u8 at line 1 column 17" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": \"two\"}", "invalid type: string \"two\", expected u8 at line 1 column 20" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": 1.5}", "invalid type: floating point `1.5`, expected u8 at line 1 column 18" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": null}", "invalid type: null, expected u8 at line 1 column 19" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": true}", "invalid type: boolean `true`, expected u8 at line 1 column 19" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": {}}", "invalid type: map, expected u8 at line 1 column 15" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\": []}", "invalid type: sequence, expected u8 at line 1 column 15" },
-		{ CONFIG_MACHINE, "{\"mem_size_mib\": \"128\"}",
-		  "invalid type: string \"128\", expected usize at line 1 column 22" },
-		{ CONFIG_MACHINE, "{\"mem_size_mib\": 18446744073709551616}",
-		  "invalid value: integer `18446744073709551616`, expected usize at line 1 column 37" },
-		{ CONFIG_MACHINE, "{\"smt\": 1}", "invalid type: integer `1`, expected a boolean at line 1 column 9" },
-		{ CONFIG_MACHINE, "{\"smt\": null}", "invalid type: null, expected a boolean at line 1 column 12" },
-		{ CONFIG_MACHINE, "{\"track_dirty_pages\": null}",
-		  "invalid type: null, expected a boolean at line 1 column 26" },
-		{ CONFIG_MACHINE, "{\"cpu_template\": \"T9\"}", "unknown variant `T9`, " TEMPLATES " at line 1 column 21" },
-		{ CONFIG_MACHINE, "{\"huge_pages\": \"1G\"}",
-		  "unknown variant `1G`, expected one of `None`, `Transparent`, `2M` at line 1 column 19" },
-		{ CONFIG_MACHINE, "{\"huge_pages\": null}", "expected value at line 1 column 16" },
-		{ CONFIG_MACHINE, "{\"ht_enabled\": true}", "unknown field `ht_enabled`, " MACHINE_FIELDS " at line 1 column 13" },
-		{ CONFIG_MACHINE, "{\"smt\":true,\"smt\":true}", "duplicate field `smt` at line 1 column 17" },
-		{ CONFIG_MACHINE, "{\"smt\":true,\"s\\u006dt\":5}", "duplicate field `smt` at line 1 column 22" },
-		{ CONFIG_MACHINE, "{\"vcpu_count\":1,\"mem_size_mib\":18446744073709551615}", NULL },
-		{ CONFIG_MACHINE, "{\"vcpu_count\":0,\"mem_size_mib\":0,\"cpu_template\":null}", NULL },
+		{CONFIG_MACHINE, "{\"mem_size_mib\": 128}", "missing field `vcpu_count` at line 1 column 21"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": 1}", "missing field `mem_size_mib` at line 1 column 17"},
+		{CONFIG_MACHINE, "{}", "missing field `vcpu_count` at line 1 column 2"},
+		{CONFIG_MACHINE, "{\n \"vcpu_count\": 1\n}", "missing field `mem_size_mib` at line 3 column 1"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": 256, \"mem_size_mib\": 1}",
+			"invalid value: integer `256`, expected u8 at line 1 column 18"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": -5, \"mem_size_mib\": 1}",
+			"invalid value: integer `-5`, expected u8 at line 1 column 17"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": \"two\"}",
+			"invalid type: string \"two\", expected u8 at line 1 column 20"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": 1.5}",
+			"invalid type: floating point `1.5`, expected u8 at line 1 column 18"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": null}", "invalid type: null, expected u8 at line 1 column 19"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": true}",
+			"invalid type: boolean `true`, expected u8 at line 1 column 19"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": {}}", "invalid type: map, expected u8 at line 1 column 15"},
+		{CONFIG_MACHINE, "{\"vcpu_count\": []}", "invalid type: sequence, expected u8 at line 1 column 15"},
+		{CONFIG_MACHINE, "{\"mem_size_mib\": \"128\"}",
+			"invalid type: string \"128\", expected usize at line 1 column 22"},
+		{CONFIG_MACHINE, "{\"mem_size_mib\": 18446744073709551616}",
+			"invalid value: integer `18446744073709551616`, expected usize at line 1 column 37"},
+		{CONFIG_MACHINE, "{\"smt\": 1}", "invalid type: integer `1`, expected a boolean at line 1 column 9"},
+		{CONFIG_MACHINE, "{\"smt\": null}", "invalid type: null, expected a boolean at line 1 column 12"},
+		{CONFIG_MACHINE, "{\"track_dirty_pages\": null}",
+			"invalid type: null, expected a boolean at line 1 column 26"},
+		{CONFIG_MACHINE, "{\"cpu_template\": \"T9\"}",
+			"unknown variant `T9`, " TEMPLATES " at line 1 column 21"},
+		{CONFIG_MACHINE, "{\"huge_pages\": \"1G\"}",
+			"unknown variant `1G`, expected one of `None`, `Transparent`, `2M` at line 1 column 19"},
+		{CONFIG_MACHINE, "{\"huge_pages\": null}", "expected value at line 1 column 16"},
+		{CONFIG_MACHINE, "{\"ht_enabled\": true}",
+			"unknown field `ht_enabled`, " MACHINE_FIELDS " at line 1 column 13"},
+		{CONFIG_MACHINE, "{\"smt\":true,\"smt\":true}", "duplicate field `smt` at line 1 column 17"},
+		{CONFIG_MACHINE, "{\"smt\":true,\"s\\u006dt\":5}", "duplicate field `smt` at line 1 column 22"},
+		{CONFIG_MACHINE, "{\"vcpu_count\":1,\"mem_size_mib\":18446744073709551615}", NULL},
+		{CONFIG_MACHINE, "{\"vcpu_count\":0,\"mem_size_mib\":0,\"cpu_template\":null}", NULL},
 	};
 	struct body_fault fault;
 	union object o;
 
 	(void)state;
 	CHECK(rows);
-	assert_int_equal(parse(CONFIG_MACHINE,
-			       "{\"vcpu_count\":2,\"mem_size_mib\":18446744073709551615,\"smt\":true,\"cpu_template\":\"T2A\","
-			       "\"track_dirty_pages\":true,\"huge_pages\":\"2M\"}",
-			       &o, &fault),
-			 0);
+	assert_int_equal(
+		parse(CONFIG_MACHINE,
+			"{\"vcpu_count\":2,\"mem_size_mib\":18446744073709551615,\"smt\":true,\"cpu_template\":\"T2A\","
+			"\"track_dirty_pages\":true,\"huge_pages\":\"2M\"}",
+			&o, &fault),
+		0);
 	assert_int_equal(o.machine.vcpu_count, 2);
 	assert_true(o.machine.mem_size_mib == UINT64_MAX);
 	assert_true(o.machine.smt && o.machine.track_dirty_pages && o.machine.has_cpu_template);
 	assert_int_equal(o.machine.cpu_template, CPU_TEMPLATE_T2A);
 	assert_int_equal(o.machine.huge_pages, HUGE_PAGES_2M);
-	assert_int_equal(parse(CONFIG_MACHINE, "{\"vcpu_count\":2,\"mem_size_mib\":2,\"cpu_template\":\"None\"}", &o, &fault), 0);
+	assert_int_equal(
+		parse(CONFIG_MACHINE, "{\"vcpu_count\":2,\"mem_size_mib\":2,\"cpu_template\":\"None\"}", &o, &fault),
+		0);
 	assert_true(o.machine.has_cpu_template);
 	assert_int_equal(o.machine.huge_pages, HUGE_PAGES_NONE);
 }
@@ -207,19 +216,24 @@ static void test_machine(void **state)
 static void test_machine_patch(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_MACHINE_PATCH, "{}", NULL },
-		{ CONFIG_MACHINE_PATCH, "{\"vcpu_count\":null,\"mem_size_mib\":null,\"smt\":null,\"cpu_template\":null,"
-					"\"track_dirty_pages\":null,\"huge_pages\":null}", NULL },
-		{ CONFIG_MACHINE_PATCH, "{\"vcpu_count\":\"1\"}", "invalid type: string \"1\", expected u8 at line 1 column 17" },
-		{ CONFIG_MACHINE_PATCH, "{\"mem_size_mib\":-1}",
-		  "invalid value: integer `-1`, expected usize at line 1 column 18" },
-		{ CONFIG_MACHINE_PATCH, "{\"smt\":\"x\"}", "invalid type: string \"x\", expected a boolean at line 1 column 10" },
-		{ CONFIG_MACHINE_PATCH, "{\"cpu_template\":\"x\"}", "unknown variant `x`, " TEMPLATES " at line 1 column 19" },
-		{ CONFIG_MACHINE_PATCH, "{\"track_dirty_pages\":0}",
-		  "invalid type: integer `0`, expected a boolean at line 1 column 22" },
-		{ CONFIG_MACHINE_PATCH, "{\"huge_pages\":\"x\"}",
-		  "unknown variant `x`, expected one of `None`, `Transparent`, `2M` at line 1 column 17" },
-		{ CONFIG_MACHINE_PATCH, "{\"vcpu\":1}", "unknown field `vcpu`, " MACHINE_FIELDS " at line 1 column 7" },
+		{CONFIG_MACHINE_PATCH, "{}", NULL},
+		{CONFIG_MACHINE_PATCH,
+			"{\"vcpu_count\":null,\"mem_size_mib\":null,\"smt\":null,\"cpu_template\":null,"
+			"\"track_dirty_pages\":null,\"huge_pages\":null}",
+			NULL},
+		{CONFIG_MACHINE_PATCH, "{\"vcpu_count\":\"1\"}",
+			"invalid type: string \"1\", expected u8 at line 1 column 17"},
+		{CONFIG_MACHINE_PATCH, "{\"mem_size_mib\":-1}",
+			"invalid value: integer `-1`, expected usize at line 1 column 18"},
+		{CONFIG_MACHINE_PATCH, "{\"smt\":\"x\"}",
+			"invalid type: string \"x\", expected a boolean at line 1 column 10"},
+		{CONFIG_MACHINE_PATCH, "{\"cpu_template\":\"x\"}",
+			"unknown variant `x`, " TEMPLATES " at line 1 column 19"},
+		{CONFIG_MACHINE_PATCH, "{\"track_dirty_pages\":0}",
+			"invalid type: integer `0`, expected a boolean at line 1 column 22"},
+		{CONFIG_MACHINE_PATCH, "{\"huge_pages\":\"x\"}",
+			"unknown variant `x`, expected one of `None`, `Transparent`, `2M` at line 1 column 17"},
+		{CONFIG_MACHINE_PATCH, "{\"vcpu\":1}", "unknown field `vcpu`, " MACHINE_FIELDS " at line 1 column 7"},
 	};
 	struct body_fault fault;
 	union object o;
@@ -236,20 +250,25 @@ static void test_boot_source(void **state)
 {
 #define BOOT "{\"kernel_image_path\":\"/k\","
 	static const struct row rows[] = {
-		{ CONFIG_BOOT_SOURCE, "{}", "missing field `kernel_image_path` at line 1 column 2" },
-		{ CONFIG_BOOT_SOURCE, "{\"kernel_image_path\":null}", "invalid type: null, expected a string at line 1 column 25" },
-		{ CONFIG_BOOT_SOURCE, BOOT "\"initrd_path\":1}", "invalid type: integer `1`, expected a string at line 1 column 41" },
-		{ CONFIG_BOOT_SOURCE, BOOT "\"boot_args\":[]}", "invalid type: sequence, expected a string at line 1 column 38" },
-		{ CONFIG_BOOT_SOURCE, BOOT "\"kernel\":1}",
-		  "unknown field `kernel`, expected one of `kernel_image_path`, `initrd_path`, `boot_args` at line 1 column 34" },
-		{ CONFIG_BOOT_SOURCE, BOOT "\"initrd_path\":null,\"boot_args\":null}", NULL },
+		{CONFIG_BOOT_SOURCE, "{}", "missing field `kernel_image_path` at line 1 column 2"},
+		{CONFIG_BOOT_SOURCE, "{\"kernel_image_path\":null}",
+			"invalid type: null, expected a string at line 1 column 25"},
+		{CONFIG_BOOT_SOURCE, BOOT "\"initrd_path\":1}",
+			"invalid type: integer `1`, expected a string at line 1 column 41"},
+		{CONFIG_BOOT_SOURCE, BOOT "\"boot_args\":[]}",
+			"invalid type: sequence, expected a string at line 1 column 38"},
+		{CONFIG_BOOT_SOURCE, BOOT "\"kernel\":1}",
+			"unknown field `kernel`, expected one of `kernel_image_path`, `initrd_path`, `boot_args` at "
+			"line 1 column 34"},
+		{CONFIG_BOOT_SOURCE, BOOT "\"initrd_path\":null,\"boot_args\":null}", NULL},
 	};
 	struct body_fault fault;
 	union object o;
 
 	(void)state;
 	CHECK(rows);
-	assert_int_equal(parse(CONFIG_BOOT_SOURCE, BOOT "\"boot_args\":\"a \\\"b\\u00e4\\ud83d\\ude00\\/\"}", &o, &fault), 0);
+	assert_int_equal(
+		parse(CONFIG_BOOT_SOURCE, BOOT "\"boot_args\":\"a \\\"b\\u00e4\\ud83d\\ude00\\/\"}", &o, &fault), 0);
 	assert_string_equal(o.boot.kernel_image_path, "/k");
 	assert_string_equal(o.boot.boot_args, "a \"b\xc3\xa4\xf0\x9f\x98\x80/");
 	assert_null(o.boot.initrd_path);
@@ -265,43 +284,49 @@ static void test_boot_source(void **state)
 static void test_drive(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_DRIVE, "{\"is_root_device\":true}", "missing field `drive_id` at line 1 column 23" },
-		{ CONFIG_DRIVE, "{\"drive_id\":\"a\"}", "missing field `is_root_device` at line 1 column 16" },
-		{ CONFIG_DRIVE, "{\"drive_id\":1}", "invalid type: integer `1`, expected a string at line 1 column 13" },
-		{ CONFIG_DRIVE, "{\"is_root_device\":null}", "invalid type: null, expected a boolean at line 1 column 22" },
-		{ CONFIG_DRIVE, "{\"is_read_only\":\"no\"}",
-		  "invalid type: string \"no\", expected a boolean at line 1 column 20" },
-		{ CONFIG_DRIVE, "{\"path_on_host\":false}",
-		  "invalid type: boolean `false`, expected a string at line 1 column 21" },
-		{ CONFIG_DRIVE, "{\"partuuid\":{}}", "invalid type: map, expected a string at line 1 column 12" },
-		{ CONFIG_DRIVE, "{\"cache_type\":null}", "expected value at line 1 column 15" },
-		{ CONFIG_DRIVE, "{\"cache_type\":\"unsafe\"}",
-		  "unknown variant `unsafe`, expected `Unsafe` or `Writeback` at line 1 column 22" },
-		{ CONFIG_DRIVE, "{\"io_engine\":\"x\"}", "unknown variant `x`, expected `Async` or `Sync` at line 1 column 16" },
-		{ CONFIG_DRIVE, "{\"socket\":0}", "invalid type: integer `0`, expected a string at line 1 column 11" },
-		{ CONFIG_DRIVE, "{\"rate_limiter\":1}",
-		  "invalid type: integer `1`, expected struct RateLimiterConfig at line 1 column 17" },
-		{ CONFIG_DRIVE, "{\"foo\":1}", "unknown field `foo`, " DRIVE_FIELDS " at line 1 column 6" },
-		{ CONFIG_DRIVE,
-		  "{\"drive_id\":\"a\",\"is_root_device\":false,\"is_read_only\":null,\"path_on_host\":null,\"partuuid\":null,"
-		  "\"io_engine\":null,\"rate_limiter\":null,\"socket\":null}", NULL },
+		{CONFIG_DRIVE, "{\"is_root_device\":true}", "missing field `drive_id` at line 1 column 23"},
+		{CONFIG_DRIVE, "{\"drive_id\":\"a\"}", "missing field `is_root_device` at line 1 column 16"},
+		{CONFIG_DRIVE, "{\"drive_id\":1}", "invalid type: integer `1`, expected a string at line 1 column 13"},
+		{CONFIG_DRIVE, "{\"is_root_device\":null}",
+			"invalid type: null, expected a boolean at line 1 column 22"},
+		{CONFIG_DRIVE, "{\"is_read_only\":\"no\"}",
+			"invalid type: string \"no\", expected a boolean at line 1 column 20"},
+		{CONFIG_DRIVE, "{\"path_on_host\":false}",
+			"invalid type: boolean `false`, expected a string at line 1 column 21"},
+		{CONFIG_DRIVE, "{\"partuuid\":{}}", "invalid type: map, expected a string at line 1 column 12"},
+		{CONFIG_DRIVE, "{\"cache_type\":null}", "expected value at line 1 column 15"},
+		{CONFIG_DRIVE, "{\"cache_type\":\"unsafe\"}",
+			"unknown variant `unsafe`, expected `Unsafe` or `Writeback` at line 1 column 22"},
+		{CONFIG_DRIVE, "{\"io_engine\":\"x\"}",
+			"unknown variant `x`, expected `Async` or `Sync` at line 1 column 16"},
+		{CONFIG_DRIVE, "{\"socket\":0}", "invalid type: integer `0`, expected a string at line 1 column 11"},
+		{CONFIG_DRIVE, "{\"rate_limiter\":1}",
+			"invalid type: integer `1`, expected struct RateLimiterConfig at line 1 column 17"},
+		{CONFIG_DRIVE, "{\"foo\":1}", "unknown field `foo`, " DRIVE_FIELDS " at line 1 column 6"},
+		{CONFIG_DRIVE,
+			"{\"drive_id\":\"a\",\"is_root_device\":false,\"is_read_only\":null,\"path_on_host\":null,"
+			"\"partuuid\":null,"
+			"\"io_engine\":null,\"rate_limiter\":null,\"socket\":null}",
+			NULL},
 	};
 	struct body_fault fault;
 	union object o;
 
 	(void)state;
 	CHECK(rows);
-	assert_int_equal(parse(CONFIG_DRIVE,
-			       "{\"drive_id\":\"r\",\"is_root_device\":true,\"is_read_only\":false,\"path_on_host\":\"/d\","
-			       "\"partuuid\":\"u\",\"cache_type\":\"Writeback\",\"io_engine\":\"Async\",\"socket\":\"/s\","
-			       "\"rate_limiter\":{\"ops\":{\"size\":1,\"refill_time\":2,\"one_time_burst\":3}}}",
-			       &o, &fault),
-			 0);
+	assert_int_equal(
+		parse(CONFIG_DRIVE,
+			"{\"drive_id\":\"r\",\"is_root_device\":true,\"is_read_only\":false,\"path_on_host\":\"/d\","
+			"\"partuuid\":\"u\",\"cache_type\":\"Writeback\",\"io_engine\":\"Async\",\"socket\":\"/s\","
+			"\"rate_limiter\":{\"ops\":{\"size\":1,\"refill_time\":2,\"one_time_burst\":3}}}",
+			&o, &fault),
+		0);
 	assert_string_equal(o.drive.drive_id, "r");
 	assert_string_equal(o.drive.path_on_host, "/d");
 	assert_string_equal(o.drive.partuuid, "u");
 	assert_string_equal(o.drive.socket, "/s");
-	assert_true(o.drive.is_root_device && o.drive.has_is_read_only && !o.drive.is_read_only && o.drive.has_io_engine);
+	assert_true(
+		o.drive.is_root_device && o.drive.has_is_read_only && !o.drive.is_read_only && o.drive.has_io_engine);
 	assert_int_equal(o.drive.cache_type, CACHE_WRITEBACK);
 	assert_int_equal(o.drive.io_engine, IO_ENGINE_ASYNC);
 	assert_true(o.drive.rate_limiter.present && o.drive.rate_limiter.ops.present);
@@ -316,17 +341,21 @@ static void test_drive_patch(void **state)
 {
 #define PATCH_FIELDS "expected one of `drive_id`, `path_on_host`, `rate_limiter`"
 	static const struct row rows[] = {
-		{ CONFIG_DRIVE_PATCH, "{}", "missing field `drive_id` at line 1 column 2" },
-		{ CONFIG_DRIVE_PATCH, "{\"is_read_only\":true}", "unknown field `is_read_only`, " PATCH_FIELDS " at line 1 column 15" },
-		{ CONFIG_DRIVE_PATCH, "{\"io_engine\":\"Sync\"}", "unknown field `io_engine`, " PATCH_FIELDS " at line 1 column 12" },
-		{ CONFIG_DRIVE_PATCH, "{\"is_root_device\":true}",
-		  "unknown field `is_root_device`, " PATCH_FIELDS " at line 1 column 17" },
-		{ CONFIG_DRIVE_PATCH, "{\"cache_type\":\"Unsafe\"}",
-		  "unknown field `cache_type`, " PATCH_FIELDS " at line 1 column 13" },
-		{ CONFIG_DRIVE_PATCH, "{\"partuuid\":\"x\"}", "unknown field `partuuid`, " PATCH_FIELDS " at line 1 column 11" },
-		{ CONFIG_DRIVE_PATCH, "{\"path_on_host\":1}", "invalid type: integer `1`, expected a string at line 1 column 17" },
-		{ CONFIG_DRIVE_PATCH, "{\"drive_id\":\"a\",\"path_on_host\":null,\"rate_limiter\":null}", NULL },
-		{ CONFIG_DRIVE_PATCH, "{\"drive_id\":\"a\",\"rate_limiter\":{}}", NULL },
+		{CONFIG_DRIVE_PATCH, "{}", "missing field `drive_id` at line 1 column 2"},
+		{CONFIG_DRIVE_PATCH, "{\"is_read_only\":true}",
+			"unknown field `is_read_only`, " PATCH_FIELDS " at line 1 column 15"},
+		{CONFIG_DRIVE_PATCH, "{\"io_engine\":\"Sync\"}",
+			"unknown field `io_engine`, " PATCH_FIELDS " at line 1 column 12"},
+		{CONFIG_DRIVE_PATCH, "{\"is_root_device\":true}",
+			"unknown field `is_root_device`, " PATCH_FIELDS " at line 1 column 17"},
+		{CONFIG_DRIVE_PATCH, "{\"cache_type\":\"Unsafe\"}",
+			"unknown field `cache_type`, " PATCH_FIELDS " at line 1 column 13"},
+		{CONFIG_DRIVE_PATCH, "{\"partuuid\":\"x\"}",
+			"unknown field `partuuid`, " PATCH_FIELDS " at line 1 column 11"},
+		{CONFIG_DRIVE_PATCH, "{\"path_on_host\":1}",
+			"invalid type: integer `1`, expected a string at line 1 column 17"},
+		{CONFIG_DRIVE_PATCH, "{\"drive_id\":\"a\",\"path_on_host\":null,\"rate_limiter\":null}", NULL},
+		{CONFIG_DRIVE_PATCH, "{\"drive_id\":\"a\",\"rate_limiter\":{}}", NULL},
 	};
 
 	(void)state;
@@ -336,27 +365,33 @@ static void test_drive_patch(void **state)
 static void test_rate_limiter(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_RATE_LIMITER, "{}", NULL },
-		{ CONFIG_RATE_LIMITER, "{\"bandwidth\":null,\"ops\":null}", NULL },
-		{ CONFIG_RATE_LIMITER, "{\"x\":null}", "unknown field `x`, expected `bandwidth` or `ops` at line 1 column 4" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":[]}",
-		  "invalid type: sequence, expected struct TokenBucketConfig at line 1 column 7" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":1}}", "missing field `refill_time` at line 1 column 17" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"refill_time\":1}}", "missing field `size` at line 1 column 24" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":-1}}", "invalid value: integer `-1`, expected u64 at line 1 column 17" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":18446744073709551616}}",
-		  "invalid value: integer `18446744073709551616`, expected u64 at line 1 column 35" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"refill_time\":\"1\"}}",
-		  "invalid type: string \"1\", expected u64 at line 1 column 25" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"one_time_burst\":1e3}}",
-		  "invalid type: floating point `1e3`, expected u64 at line 1 column 28" },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":1,\"size\":1}}", "duplicate field `size` at line 1 column 23" },
+		{CONFIG_RATE_LIMITER, "{}", NULL},
+		{CONFIG_RATE_LIMITER, "{\"bandwidth\":null,\"ops\":null}", NULL},
+		{CONFIG_RATE_LIMITER, "{\"x\":null}",
+			"unknown field `x`, expected `bandwidth` or `ops` at line 1 column 4"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":[]}",
+			"invalid type: sequence, expected struct TokenBucketConfig at line 1 column 7"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":1}}", "missing field `refill_time` at line 1 column 17"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"refill_time\":1}}", "missing field `size` at line 1 column 24"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":-1}}",
+			"invalid value: integer `-1`, expected u64 at line 1 column 17"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":18446744073709551616}}",
+			"invalid value: integer `18446744073709551616`, expected u64 at line 1 column 35"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"refill_time\":\"1\"}}",
+			"invalid type: string \"1\", expected u64 at line 1 column 25"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"one_time_burst\":1e3}}",
+			"invalid type: floating point `1e3`, expected u64 at line 1 column 28"},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":1,\"size\":1}}",
+			"duplicate field `size` at line 1 column 23"},
 		/* Unknown fields of a bucket are ignored, also twice. */
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":1,\"refill_time\":1,\"x\":{\"y\":[]},\"x\":1,\"one_time_burst\":null}}", NULL },
-		{ CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":18446744073709551615,\"refill_time\":0}}", NULL },
+		{CONFIG_RATE_LIMITER,
+			"{\"ops\":{\"size\":1,\"refill_time\":1,\"x\":{\"y\":[]},\"x\":1,\"one_time_burst\":null}}",
+			NULL},
+		{CONFIG_RATE_LIMITER, "{\"ops\":{\"size\":18446744073709551615,\"refill_time\":0}}", NULL},
 		/* The first value of a repeated key must not be looked for in the second. */
-		{ CONFIG_RATE_LIMITER, "{\"ops\":\"\\\"a\\\":1 }\",\"ops\":{\"size\":1}}",
-		  "invalid type: string \"\\\"a\\\":1 }\", expected struct TokenBucketConfig at line 1 column 18" },
+		{CONFIG_RATE_LIMITER, "{\"ops\":\"\\\"a\\\":1 }\",\"ops\":{\"size\":1}}",
+			"invalid type: string \"\\\"a\\\":1 }\", expected struct TokenBucketConfig at line 1 column "
+			"18"},
 	};
 
 	(void)state;
@@ -367,25 +402,31 @@ static void test_logger(void **state)
 {
 #define LEVELS "expected one of `Off`, `Trace`, `Debug`, `Info`, `Warn`, `Warning`, `Error`"
 	static const struct row rows[] = {
-		{ CONFIG_LOGGER, "{}", NULL },
-		{ CONFIG_LOGGER,
-		  "{\"log_path\":null,\"level\":null,\"show_level\":null,\"show_log_origin\":null,\"module\":null}", NULL },
-		{ CONFIG_LOGGER, "{\"log_path\":1}", "invalid type: integer `1`, expected path string at line 1 column 13" },
-		{ CONFIG_LOGGER, "{\"level\":\"loud\"}", "unknown variant `loud`, " LEVELS " at line 1 column 15" },
-		{ CONFIG_LOGGER, "{\"level\":1}", "expected value at line 1 column 10" },
-		{ CONFIG_LOGGER, "{\"show_level\":1}", "invalid type: integer `1`, expected a boolean at line 1 column 15" },
-		{ CONFIG_LOGGER, "{\"show_log_origin\":\"\"}",
-		  "invalid type: string \"\", expected a boolean at line 1 column 21" },
-		{ CONFIG_LOGGER, "{\"module\":true}", "invalid type: boolean `true`, expected a string at line 1 column 14" },
-		{ CONFIG_LOGGER, "{\"log_fifo\":\"x\"}",
-		  "unknown field `log_fifo`, expected one of `log_path`, `level`, `show_level`, `show_log_origin`, `module` "
-		  "at line 1 column 11" },
+		{CONFIG_LOGGER, "{}", NULL},
+		{CONFIG_LOGGER,
+			"{\"log_path\":null,\"level\":null,\"show_level\":null,\"show_log_origin\":null,\"module\":"
+			"null}",
+			NULL},
+		{CONFIG_LOGGER, "{\"log_path\":1}",
+			"invalid type: integer `1`, expected path string at line 1 column 13"},
+		{CONFIG_LOGGER, "{\"level\":\"loud\"}", "unknown variant `loud`, " LEVELS " at line 1 column 15"},
+		{CONFIG_LOGGER, "{\"level\":1}", "expected value at line 1 column 10"},
+		{CONFIG_LOGGER, "{\"show_level\":1}",
+			"invalid type: integer `1`, expected a boolean at line 1 column 15"},
+		{CONFIG_LOGGER, "{\"show_log_origin\":\"\"}",
+			"invalid type: string \"\", expected a boolean at line 1 column 21"},
+		{CONFIG_LOGGER, "{\"module\":true}",
+			"invalid type: boolean `true`, expected a string at line 1 column 14"},
+		{CONFIG_LOGGER, "{\"log_fifo\":\"x\"}",
+			"unknown field `log_fifo`, expected one of `log_path`, `level`, `show_level`, "
+			"`show_log_origin`, `module` "
+			"at line 1 column 11"},
 	};
 	static const struct {
 		const char *name;
 		enum log_level level;
-	} levels[] = { { "Off", LOG_OFF },	{ "trace", LOG_TRACE },	    { "DEBUG", LOG_DEBUG }, { "Info", LOG_INFO },
-		       { "warn", LOG_WARN }, { "Warning", LOG_WARN }, { "eRRor", LOG_ERROR } };
+	} levels[] = {{"Off", LOG_OFF}, {"trace", LOG_TRACE}, {"DEBUG", LOG_DEBUG}, {"Info", LOG_INFO},
+		{"warn", LOG_WARN}, {"Warning", LOG_WARN}, {"eRRor", LOG_ERROR}};
 	struct body_fault fault;
 	union object o;
 	char text[64];
@@ -404,23 +445,26 @@ static void test_logger(void **state)
 static void test_serial_actions_and_state(void **state)
 {
 	static const struct row rows[] = {
-		{ CONFIG_SERIAL, "{\"serial_out_path\":1}", "invalid type: integer `1`, expected path string at line 1 column 20" },
-		{ CONFIG_SERIAL, "{\"rate_limiter\":{\"size\":1,\"refill_time\":1},\"serial_out_path\":\"/o\"}", NULL },
-		{ CONFIG_SERIAL, "{\"rate_limiter\":{}}", "missing field `size` at line 1 column 18" },
-		{ CONFIG_SERIAL, "{\"path\":1}",
-		  "unknown field `path`, expected `serial_out_path` or `rate_limiter` at line 1 column 7" },
-		{ CONFIG_ACTION, "{}", "missing field `action_type` at line 1 column 2" },
-		{ CONFIG_ACTION, "{\"action_type\":\"Stop\"}",
-		  "unknown variant `Stop`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel` at line 1 column 21" },
-		{ CONFIG_ACTION, "{\"action_type\":null}", "expected value at line 1 column 16" },
-		{ CONFIG_ACTION, "{\"action_type\":\"FlushMetrics\",\"payload\":\"\"}",
-		  "unknown field `payload`, expected `action_type` at line 1 column 39" },
-		{ CONFIG_ACTION, "{\"action_type\":\"FlushMetrics\"}", NULL },
-		{ CONFIG_VM_STATE, "{}", "missing field `state` at line 1 column 2" },
-		{ CONFIG_VM_STATE, "{\"state\":\"Running\"}",
-		  "unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18" },
-		{ CONFIG_VM_STATE, "{\"state\":\"Paused\",\"x\":1}", "unknown field `x`, expected `state` at line 1 column 21" },
-		{ CONFIG_VM_STATE, "{\"state\":\"Resumed\"}", NULL },
+		{CONFIG_SERIAL, "{\"serial_out_path\":1}",
+			"invalid type: integer `1`, expected path string at line 1 column 20"},
+		{CONFIG_SERIAL, "{\"rate_limiter\":{\"size\":1,\"refill_time\":1},\"serial_out_path\":\"/o\"}", NULL},
+		{CONFIG_SERIAL, "{\"rate_limiter\":{}}", "missing field `size` at line 1 column 18"},
+		{CONFIG_SERIAL, "{\"path\":1}",
+			"unknown field `path`, expected `serial_out_path` or `rate_limiter` at line 1 column 7"},
+		{CONFIG_ACTION, "{}", "missing field `action_type` at line 1 column 2"},
+		{CONFIG_ACTION, "{\"action_type\":\"Stop\"}",
+			"unknown variant `Stop`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel` at "
+			"line 1 column 21"},
+		{CONFIG_ACTION, "{\"action_type\":null}", "expected value at line 1 column 16"},
+		{CONFIG_ACTION, "{\"action_type\":\"FlushMetrics\",\"payload\":\"\"}",
+			"unknown field `payload`, expected `action_type` at line 1 column 39"},
+		{CONFIG_ACTION, "{\"action_type\":\"FlushMetrics\"}", NULL},
+		{CONFIG_VM_STATE, "{}", "missing field `state` at line 1 column 2"},
+		{CONFIG_VM_STATE, "{\"state\":\"Running\"}",
+			"unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18"},
+		{CONFIG_VM_STATE, "{\"state\":\"Paused\",\"x\":1}",
+			"unknown field `x`, expected `state` at line 1 column 21"},
+		{CONFIG_VM_STATE, "{\"state\":\"Resumed\"}", NULL},
 	};
 
 	(void)state;
@@ -471,26 +515,33 @@ static void test_print_defaults(void **state)
 	vm_config_init(&config);
 	json_out_init(&out, buf, sizeof(buf)); /* far too small: the heap takes over */
 	config_print_vm(&out, &config);
-	expect_printed(&out,
-		       "{" OFF_LIMITS "[],\"boot-source\":{\"kernel_image_path\":\"\",\"initrd_path\":null,\"boot_args\":null},"
-		       "\"cpu-config\":null,\"logger\":null,\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,"
-		       "\"track_dirty_pages\":false,\"huge_pages\":\"None\"}," TAIL);
+	expect_printed(&out, "{" OFF_LIMITS
+			     "[],\"boot-source\":{\"kernel_image_path\":\"\",\"initrd_path\":null,\"boot_args\":null},"
+			     "\"cpu-config\":null,\"logger\":null,\"machine-config\":{\"vcpu_count\":1,\"mem_size_"
+			     "mib\":128,\"smt\":false,"
+			     "\"track_dirty_pages\":false,\"huge_pages\":\"None\"}," TAIL);
 	vm_config_fini(&config);
 }
 
 static void test_print_machine(void **state)
 {
-	struct config_machine m = { .vcpu_count = 32, .mem_size_mib = UINT64_MAX, .smt = true, .has_cpu_template = true,
-				    .cpu_template = CPU_TEMPLATE_T2S, .track_dirty_pages = true, .huge_pages = HUGE_PAGES_2M };
+	struct config_machine m = {.vcpu_count = 32,
+		.mem_size_mib = UINT64_MAX,
+		.smt = true,
+		.has_cpu_template = true,
+		.cpu_template = CPU_TEMPLATE_T2S,
+		.track_dirty_pages = true,
+		.huge_pages = HUGE_PAGES_2M};
 	char buf[256];
 	struct json_out out;
 
 	(void)state;
 	json_out_init(&out, buf, sizeof(buf));
 	config_print_machine(&out, &m);
-	expect_printed(&out, "{\"vcpu_count\":32,\"mem_size_mib\":18446744073709551615,\"smt\":true,\"cpu_template\":\"T2S\","
-			     "\"track_dirty_pages\":true,\"huge_pages\":\"2M\"}");
-	m = (struct config_machine){ .has_cpu_template = true, .huge_pages = HUGE_PAGES_TRANSPARENT };
+	expect_printed(&out,
+		"{\"vcpu_count\":32,\"mem_size_mib\":18446744073709551615,\"smt\":true,\"cpu_template\":\"T2S\","
+		"\"track_dirty_pages\":true,\"huge_pages\":\"2M\"}");
+	m = (struct config_machine){.has_cpu_template = true, .huge_pages = HUGE_PAGES_TRANSPARENT};
 	json_out_init(&out, buf, sizeof(buf));
 	config_print_machine(&out, &m);
 	expect_printed(&out, "{\"vcpu_count\":0,\"mem_size_mib\":0,\"smt\":false,\"track_dirty_pages\":false,"
@@ -508,34 +559,40 @@ static void test_print_drives(void **state)
 	assert_non_null(config);
 	config->n_drives = 2;
 	config->drive[0] = (struct config_drive){
-		.drive_id = id, .path_on_host = path, .is_root_device = true, .is_read_only = true,
-		.cache_type = CACHE_WRITEBACK, .io_engine = IO_ENGINE_ASYNC,
-		.rate_limiter = { .present = true,
-				  .bandwidth = { .present = true, .size = 1, .refill_time_ms = 2 },
-				  .ops = { .present = true, .size = 0, .refill_time_ms = 2, .one_time_burst = 1 } },
+		.drive_id = id,
+		.path_on_host = path,
+		.is_root_device = true,
+		.is_read_only = true,
+		.cache_type = CACHE_WRITEBACK,
+		.io_engine = IO_ENGINE_ASYNC,
+		.rate_limiter = {.present = true,
+			.bandwidth = {.present = true, .size = 1, .refill_time_ms = 2},
+			.ops = {.present = true, .size = 0, .refill_time_ms = 2, .one_time_burst = 1}},
 	};
 	config->drive[1] = (struct config_drive){
 		.drive_id = second,
-		.rate_limiter = { .present = true, .ops = { .present = true, .size = 1, .refill_time_ms = UINT64_MAX } },
+		.rate_limiter = {.present = true, .ops = {.present = true, .size = 1, .refill_time_ms = UINT64_MAX}},
 	};
 	json_out_init(&out, buf, sizeof(buf));
 	config_print_vm(&out, config);
 	expect_printed(&out,
-		       "{" OFF_LIMITS
-		       "[{\"drive_id\":\"root\",\"partuuid\":null,\"is_root_device\":true,\"cache_type\":\"Writeback\","
-		       "\"is_read_only\":true,\"path_on_host\":\"/a\\\"b\\n\",\"rate_limiter\":{\"bandwidth\":{\"size\":1,"
-		       "\"one_time_burst\":null,\"refill_time\":2},\"ops\":null},\"io_engine\":\"Async\",\"socket\":null},"
-		       "{\"drive_id\":\"d2\",\"partuuid\":null,\"is_root_device\":false,\"cache_type\":\"Unsafe\","
-		       "\"is_read_only\":false,\"path_on_host\":null,\"rate_limiter\":null,\"io_engine\":\"Sync\",\"socket\":null}],"
-		       "\"boot-source\":{\"kernel_image_path\":\"\",\"initrd_path\":null,\"boot_args\":null},"
-		       "\"cpu-config\":null,\"logger\":null,\"machine-config\":{\"vcpu_count\":0,\"mem_size_mib\":0,\"smt\":false,"
-		       "\"track_dirty_pages\":false,\"huge_pages\":\"None\"}," TAIL);
+		"{" OFF_LIMITS
+		"[{\"drive_id\":\"root\",\"partuuid\":null,\"is_root_device\":true,\"cache_type\":\"Writeback\","
+		"\"is_read_only\":true,\"path_on_host\":\"/a\\\"b\\n\",\"rate_limiter\":{\"bandwidth\":{\"size\":1,"
+		"\"one_time_burst\":null,\"refill_time\":2},\"ops\":null},\"io_engine\":\"Async\",\"socket\":null},"
+		"{\"drive_id\":\"d2\",\"partuuid\":null,\"is_root_device\":false,\"cache_type\":\"Unsafe\","
+		"\"is_read_only\":false,\"path_on_host\":null,\"rate_limiter\":null,\"io_engine\":\"Sync\",\"socket\":"
+		"null}],"
+		"\"boot-source\":{\"kernel_image_path\":\"\",\"initrd_path\":null,\"boot_args\":null},"
+		"\"cpu-config\":null,\"logger\":null,\"machine-config\":{\"vcpu_count\":0,\"mem_size_mib\":0,\"smt\":"
+		"false,"
+		"\"track_dirty_pages\":false,\"huge_pages\":\"None\"}," TAIL);
 	free(config);
 }
 
 static void test_bucket_is_off(void **state)
 {
-	struct config_bucket b = { .present = true, .size = 1, .refill_time_ms = 1 };
+	struct config_bucket b = {.present = true, .size = 1, .refill_time_ms = 1};
 
 	(void)state;
 	assert_false(config_bucket_is_off(&b));
@@ -545,7 +602,7 @@ static void test_bucket_is_off(void **state)
 	assert_true(config_bucket_is_off(&b));
 	b.refill_time_ms = 0;
 	assert_true(config_bucket_is_off(&b));
-	b = (struct config_bucket){ .size = 1, .refill_time_ms = 1 };
+	b = (struct config_bucket){.size = 1, .refill_time_ms = 1};
 	assert_true(config_bucket_is_off(&b));
 }
 

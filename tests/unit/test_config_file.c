@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `--config-file` against CONTRACT.md 6.2 and 6.1 step 5: order of application, what is ignored, what is refused and how the
- * refusal reads, and how much of a hostile file is read.
+ * `--config-file` against CONTRACT.md 6.2 and 6.1 step 5: order of application, what is ignored, what is refused and
+ * how the refusal reads, and how much of a hostile file is read.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <errno.h>
@@ -59,7 +59,7 @@ static void fake_handle(void *ctx, struct action *action, struct reply *reply)
 
 static int apply(struct fake *f, const char *text, struct err *e)
 {
-	struct action_handler handler = { .handle = fake_handle, .ctx = f };
+	struct action_handler handler = {.handle = fake_handle, .ctx = f};
 	size_t len = strlen(text);
 	char *copy = malloc(len ? len : 1); /* unterminated, so that a read behind the end is seen */
 	int rc;
@@ -74,7 +74,7 @@ static int apply(struct fake *f, const char *text, struct err *e)
 
 static void expect_order(const char *text, const char *order)
 {
-	struct fake f = { .order = "" };
+	struct fake f = {.order = ""};
 	struct err e;
 	int rc = apply(&f, text, &e);
 
@@ -86,7 +86,7 @@ static void expect_order(const char *text, const char *order)
 /* @text is refused with @message, and nothing of it was applied. */
 static void expect_refused(const char *text, const char *message)
 {
-	struct fake f = { .order = "" };
+	struct fake f = {.order = ""};
 	struct err e;
 	int rc = apply(&f, text, &e);
 
@@ -109,18 +109,21 @@ static void test_smallest(void **state)
 static void test_order_of_application(void **state)
 {
 	(void)state;
-	expect_order("{\"drives\":[{\"drive_id\":\"b\",\"is_root_device\":false},{\"drive_id\":\"a\",\"is_root_device\":true}]," BOOT
+	expect_order("{\"drives\":[{\"drive_id\":\"b\",\"is_root_device\":false},{\"drive_id\":\"a\",\"is_root_"
+		     "device\":true}]," BOOT
 		     ",\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256},\"logger\":{\"level\":\"Debug\"}}",
-		     "logger machine boot(k) drive(b) drive(a) start");
+		"logger machine boot(k) drive(b) drive(a) start");
 }
 
 /* The stock sample of the reference, which clients copy: nulls and empty arrays for what is not used. */
 static void test_nulls_and_empty_sections(void **state)
 {
 	(void)state;
-	expect_order("{" MIN ",\"machine-config\":null,\"cpu-config\":null,\"balloon\":null,\"network-interfaces\":[],\"vsock\":null,"
-		     "\"logger\":null,\"metrics\":null,\"mmds-config\":null,\"entropy\":null,\"pmem\":[],\"memory-hotplug\":null}",
-		     "boot(k) start");
+	expect_order("{" MIN ",\"machine-config\":null,\"cpu-config\":null,\"balloon\":null,\"network-interfaces\":[],"
+			     "\"vsock\":null,"
+		     "\"logger\":null,\"metrics\":null,\"mmds-config\":null,\"entropy\":null,\"pmem\":[],\"memory-"
+		     "hotplug\":null}",
+		"boot(k) start");
 	expect_order("{" MIN ",\"network-interfaces\":null,\"pmem\":null,\"balloon\":[ ]}", "boot(k) start");
 }
 
@@ -129,13 +132,16 @@ static void test_printed_configuration_is_accepted(void **state)
 {
 	(void)state;
 	expect_order("{\"balloon\":null,\"drives\":[{\"drive_id\":\"root\",\"partuuid\":null,\"is_root_device\":true,"
-		     "\"cache_type\":\"Unsafe\",\"is_read_only\":true,\"path_on_host\":\"/d\",\"rate_limiter\":{\"bandwidth\":null,"
-		     "\"ops\":{\"size\":1,\"one_time_burst\":null,\"refill_time\":2}},\"io_engine\":\"Sync\",\"socket\":null}],"
-		     "\"boot-source\":{\"kernel_image_path\":\"k\",\"initrd_path\":null,\"boot_args\":null},\"cpu-config\":null,"
+		     "\"cache_type\":\"Unsafe\",\"is_read_only\":true,\"path_on_host\":\"/"
+		     "d\",\"rate_limiter\":{\"bandwidth\":null,"
+		     "\"ops\":{\"size\":1,\"one_time_burst\":null,\"refill_time\":2}},\"io_engine\":\"Sync\","
+		     "\"socket\":null}],"
+		     "\"boot-source\":{\"kernel_image_path\":\"k\",\"initrd_path\":null,\"boot_args\":null},\"cpu-"
+		     "config\":null,"
 		     "\"logger\":null,\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,"
 		     "\"track_dirty_pages\":false,\"huge_pages\":\"None\"},\"metrics\":null,\"mmds-config\":null,"
 		     "\"network-interfaces\":[],\"vsock\":null,\"entropy\":null,\"pmem\":[],\"memory-hotplug\":null}",
-		     "machine boot(k) drive(root) start");
+		"machine boot(k) drive(root) start");
 }
 
 static void test_unknown_sections_are_ignored(void **state)
@@ -151,9 +157,11 @@ static void test_missing_sections(void **state)
 	expect_refused("{\"drives\":[]}", CONTENT "missing field `boot-source` at line 1 column 13");
 	expect_refused("{\n" BOOT "\n}", CONTENT "missing field `drives` at line 3 column 1");
 	expect_refused("{" DRIVES ",\"boot-source\":null}",
-		       CONTENT "boot-source: invalid type: null, expected struct BootSourceConfig at line 1 column 31");
-	expect_refused("{" BOOT ",\"drives\":null}", CONTENT "drives: invalid type: null, expected a sequence at line 1 column 54");
-	expect_refused("{" BOOT ",\"drives\":{}}", CONTENT "drives: invalid type: map, expected a sequence at line 1 column 50");
+		CONTENT "boot-source: invalid type: null, expected struct BootSourceConfig at line 1 column 31");
+	expect_refused("{" BOOT ",\"drives\":null}",
+		CONTENT "drives: invalid type: null, expected a sequence at line 1 column 54");
+	expect_refused("{" BOOT ",\"drives\":{}}",
+		CONTENT "drives: invalid type: map, expected a sequence at line 1 column 50");
 }
 
 /* One wrong file for each field, named with its section. */
@@ -162,40 +170,45 @@ static void test_bad_fields(void **state)
 	static const struct {
 		const char *section, *message;
 	} rows[] = {
-		{ "\"logger\":{\"level\":\"x\"}",
-		  "logger: unknown variant `x`, expected one of `Off`, `Trace`, `Debug`, `Info`, `Warn`, `Warning`, `Error` "
-		  "at line 2 column 21" },
-		{ "\"logger\":{\"log_path\":1}", "logger: invalid type: integer `1`, expected path string at line 2 column 22" },
-		{ "\"logger\":{\"show_level\":1}", "logger: invalid type: integer `1`, expected a boolean at line 2 column 24" },
-		{ "\"logger\":{\"show_log_origin\":1}", "logger: invalid type: integer `1`, expected a boolean at line 2 column 29" },
-		{ "\"logger\":{\"module\":1}", "logger: invalid type: integer `1`, expected a string at line 2 column 20" },
-		{ "\"logger\":[]", "logger: invalid type: sequence, expected struct LoggerConfig at line 2 column 9" },
-		{ "\"machine-config\":{}", "machine-config: missing field `vcpu_count` at line 2 column 19" },
-		{ "\"machine-config\":{\"vcpu_count\":1}", "machine-config: missing field `mem_size_mib` at line 2 column 33" },
-		{ "\"machine-config\":{\"vcpu_count\":999}",
-		  "machine-config: invalid value: integer `999`, expected u8 at line 2 column 34" },
-		{ "\"machine-config\":{\"mem_size_mib\":\"1\"}",
-		  "machine-config: invalid type: string \"1\", expected usize at line 2 column 36" },
-		{ "\"machine-config\":{\"smt\":null}",
-		  "machine-config: invalid type: null, expected a boolean at line 2 column 28" },
-		{ "\"machine-config\":{\"track_dirty_pages\":3}",
-		  "machine-config: invalid type: integer `3`, expected a boolean at line 2 column 39" },
-		{ "\"machine-config\":{\"huge_pages\":\"4M\"}",
-		  "machine-config: unknown variant `4M`, expected one of `None`, `Transparent`, `2M` at line 2 column 35" },
-		{ "\"machine-config\":{\"x\":0}",
-		  "machine-config: unknown field `x`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, "
-		  "`track_dirty_pages`, `huge_pages` at line 2 column 21" },
-		{ "\"machine-config\":{},\"machine-config\":{}", "duplicate field `machine-config` at line 2 column 36" },
-		{ "\"network-interfaces\":[{}]", "network-interfaces: not available in this version of Mayfly" },
-		{ "\"vsock\":{\"guest_cid\":3}", "vsock: not available in this version of Mayfly" },
-		{ "\"metrics\":{\"metrics_path\":\"m\"}", "metrics: not available in this version of Mayfly" },
-		{ "\"mmds-config\":{}", "mmds-config: not available in this version of Mayfly" },
-		{ "\"cpu-config\":\"path\"", "cpu-config: not available in this version of Mayfly" },
-		{ "\"balloon\":{\"amount_mib\":1}", "balloon: Mayfly does not have this device" },
-		{ "\"entropy\":{}", "entropy: Mayfly does not have this device" },
-		{ "\"pmem\":[{}]", "pmem: Mayfly does not have this device" },
-		{ "\"memory-hotplug\":{}", "memory-hotplug: Mayfly does not have this device" },
-		{ "\"drives\":[]", "duplicate field `drives` at line 2 column 8" },
+		{"\"logger\":{\"level\":\"x\"}", "logger: unknown variant `x`, expected one of `Off`, `Trace`, "
+						 "`Debug`, `Info`, `Warn`, `Warning`, `Error` "
+						 "at line 2 column 21"},
+		{"\"logger\":{\"log_path\":1}",
+			"logger: invalid type: integer `1`, expected path string at line 2 column 22"},
+		{"\"logger\":{\"show_level\":1}",
+			"logger: invalid type: integer `1`, expected a boolean at line 2 column 24"},
+		{"\"logger\":{\"show_log_origin\":1}",
+			"logger: invalid type: integer `1`, expected a boolean at line 2 column 29"},
+		{"\"logger\":{\"module\":1}",
+			"logger: invalid type: integer `1`, expected a string at line 2 column 20"},
+		{"\"logger\":[]", "logger: invalid type: sequence, expected struct LoggerConfig at line 2 column 9"},
+		{"\"machine-config\":{}", "machine-config: missing field `vcpu_count` at line 2 column 19"},
+		{"\"machine-config\":{\"vcpu_count\":1}",
+			"machine-config: missing field `mem_size_mib` at line 2 column 33"},
+		{"\"machine-config\":{\"vcpu_count\":999}",
+			"machine-config: invalid value: integer `999`, expected u8 at line 2 column 34"},
+		{"\"machine-config\":{\"mem_size_mib\":\"1\"}",
+			"machine-config: invalid type: string \"1\", expected usize at line 2 column 36"},
+		{"\"machine-config\":{\"smt\":null}",
+			"machine-config: invalid type: null, expected a boolean at line 2 column 28"},
+		{"\"machine-config\":{\"track_dirty_pages\":3}",
+			"machine-config: invalid type: integer `3`, expected a boolean at line 2 column 39"},
+		{"\"machine-config\":{\"huge_pages\":\"4M\"}", "machine-config: unknown variant `4M`, expected one of "
+							       "`None`, `Transparent`, `2M` at line 2 column 35"},
+		{"\"machine-config\":{\"x\":0}", "machine-config: unknown field `x`, expected one of `vcpu_count`, "
+						 "`mem_size_mib`, `smt`, `cpu_template`, "
+						 "`track_dirty_pages`, `huge_pages` at line 2 column 21"},
+		{"\"machine-config\":{},\"machine-config\":{}", "duplicate field `machine-config` at line 2 column 36"},
+		{"\"network-interfaces\":[{}]", "network-interfaces: not available in this version of Mayfly"},
+		{"\"vsock\":{\"guest_cid\":3}", "vsock: not available in this version of Mayfly"},
+		{"\"metrics\":{\"metrics_path\":\"m\"}", "metrics: not available in this version of Mayfly"},
+		{"\"mmds-config\":{}", "mmds-config: not available in this version of Mayfly"},
+		{"\"cpu-config\":\"path\"", "cpu-config: not available in this version of Mayfly"},
+		{"\"balloon\":{\"amount_mib\":1}", "balloon: Mayfly does not have this device"},
+		{"\"entropy\":{}", "entropy: Mayfly does not have this device"},
+		{"\"pmem\":[{}]", "pmem: Mayfly does not have this device"},
+		{"\"memory-hotplug\":{}", "memory-hotplug: Mayfly does not have this device"},
+		{"\"drives\":[]", "duplicate field `drives` at line 2 column 8"},
 	};
 	char text[512], message[512];
 
@@ -210,24 +223,25 @@ static void test_bad_fields(void **state)
 static void test_bad_boot_source(void **state)
 {
 	(void)state;
-	expect_refused("{\"boot-source\":{}," DRIVES "}", CONTENT "boot-source: missing field `kernel_image_path` at line 1 column 17");
+	expect_refused("{\"boot-source\":{}," DRIVES "}",
+		CONTENT "boot-source: missing field `kernel_image_path` at line 1 column 17");
 	expect_refused("{\"boot-source\":{\"kernel_image_path\":1}," DRIVES "}",
-		       CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 37");
+		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 37");
 	expect_refused("{\"boot-source\":{\"initrd_path\":1}," DRIVES "}",
-		       CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 31");
+		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 31");
 	expect_refused("{\"boot-source\":{\"boot_args\":1}," DRIVES "}",
-		       CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 29");
+		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 29");
 }
 
 static void test_bad_drives(void **state)
 {
 	(void)state;
 	expect_refused("{" BOOT ",\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true},{\"drive_id\":5}]}",
-		       CONTENT "drives[1]: invalid type: integer `5`, expected a string at line 1 column 103");
+		CONTENT "drives[1]: invalid type: integer `5`, expected a string at line 1 column 103");
 	expect_refused("{" BOOT ",\"drives\":[1]}",
-		       CONTENT "drives[0]: invalid type: integer `1`, expected struct BlockDeviceConfig at line 1 column 52");
+		CONTENT "drives[0]: invalid type: integer `1`, expected struct BlockDeviceConfig at line 1 column 52");
 	expect_refused("{" BOOT ",\"drives\":[{\"drive_id\":\"a\"}]}",
-		       CONTENT "drives[0]: missing field `is_root_device` at line 1 column 67");
+		CONTENT "drives[0]: missing field `is_root_device` at line 1 column 67");
 }
 
 static void test_syntax(void **state)
@@ -259,7 +273,8 @@ static void test_too_many_drives(void **state)
 	for (int i = 0; i <= CONFIG_MAX_DRIVES; i++) {
 		size_t len = strlen(text);
 
-		(void)snprintf(text + len, sizeof(text) - len, "%s{\"drive_id\":\"d%d\",\"is_root_device\":false}", i ? "," : "", i);
+		(void)snprintf(text + len, sizeof(text) - len, "%s{\"drive_id\":\"d%d\",\"is_root_device\":false}",
+			i ? "," : "", i);
 	}
 	{
 		size_t len = strlen(text);
@@ -277,17 +292,17 @@ static void test_refusals_of_the_handler(void **state)
 		enum action_type refuse;
 		const char *where, *order;
 	} rows[] = {
-		{ ACTION_PUT_LOGGER, "logger", "logger " },
-		{ ACTION_PUT_MACHINE, "machine-config", "logger machine " },
-		{ ACTION_PUT_BOOT_SOURCE, "boot-source", "logger machine boot(k) " },
-		{ ACTION_PUT_DRIVE, "drives[0]", "logger machine boot(k) drive(a) " },
+		{ACTION_PUT_LOGGER, "logger", "logger "},
+		{ACTION_PUT_MACHINE, "machine-config", "logger machine "},
+		{ACTION_PUT_BOOT_SOURCE, "boot-source", "logger machine boot(k) "},
+		{ACTION_PUT_DRIVE, "drives[0]", "logger machine boot(k) drive(a) "},
 	};
 	char message[256];
 	struct err e;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct fake f = { .refuse = rows[i].refuse, .refuses = true };
+		struct fake f = {.refuse = rows[i].refuse, .refuses = true};
 
 		assert_int_equal(apply(&f, text, &e), -EINVAL);
 		(void)snprintf(message, sizeof(message), CONTENT "%s: Some error: the reason.", rows[i].where);
@@ -295,7 +310,7 @@ static void test_refusals_of_the_handler(void **state)
 		assert_string_equal(f.order, rows[i].order);
 	}
 	{
-		struct fake f = { .refuse = ACTION_INSTANCE_START, .refuses = true };
+		struct fake f = {.refuse = ACTION_INSTANCE_START, .refuses = true};
 
 		assert_int_equal(apply(&f, text, &e), -ECANCELED);
 		assert_string_equal(e.msg, "Could not Start MicroVM from one single json: Some error: the reason.");
@@ -306,8 +321,8 @@ static void test_refusals_of_the_handler(void **state)
 
 static int apply_path(const char *path, struct err *e)
 {
-	struct fake f = { .order = "" };
-	struct action_handler handler = { .handle = fake_handle, .ctx = &f };
+	struct fake f = {.order = ""};
+	struct action_handler handler = {.handle = fake_handle, .ctx = &f};
 
 	e->msg[0] = '\0';
 	return config_file_apply(path, &handler, e);
@@ -354,8 +369,8 @@ static void test_huge_file_is_not_read(void **state)
 	make_file(path, "{");
 	assert_int_equal(truncate(path, 100 << 20), 0);
 	assert_int_equal(apply_path(path, &e), -EFBIG);
-	(void)snprintf(message, sizeof(message), CONTENT "'%s' has 104857600 bytes, more than the 4194304 that a configuration file may have",
-		       path);
+	(void)snprintf(message, sizeof(message),
+		CONTENT "'%s' has 104857600 bytes, more than the 4194304 that a configuration file may have", path);
 	assert_string_equal(e.msg, message);
 	(void)unlink(path);
 }
@@ -366,7 +381,8 @@ static void test_endless_file_is_bounded(void **state)
 
 	(void)state;
 	assert_int_equal(apply_path("/dev/zero", &e), -EFBIG);
-	assert_string_equal(e.msg, CONTENT "'/dev/zero' has more than the 4194304 bytes that a configuration file may have");
+	assert_string_equal(
+		e.msg, CONTENT "'/dev/zero' has more than the 4194304 bytes that a configuration file may have");
 }
 
 static void test_pipe(void **state)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The HTTP parser against CONTRACT.md 1.1, 1.2 and 1.4. Every stream of bytes is fed whole and in pieces of 1, 2, 3 and 7 bytes;
- * what it is understood as must not depend on that. A transcript has one line for each event.
+ * The HTTP parser against CONTRACT.md 1.1, 1.2 and 1.4. Every stream of bytes is fed whole and in pieces of 1, 2, 3
+ * and 7 bytes; what it is understood as must not depend on that. A transcript has one line for each event.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -76,7 +76,7 @@ static void feed(const char *bytes, size_t len, size_t step, size_t limit, char 
 
 static void expect_bytes(const char *bytes, size_t len, size_t limit, const char *expected)
 {
-	static const size_t steps[] = { 1, 2, 3, 7, SIZE_MAX };
+	static const size_t steps[] = {1, 2, 3, 7, SIZE_MAX};
 	char *t = malloc(TRANSCRIPT_MAX);
 
 	assert_non_null(t);
@@ -107,7 +107,7 @@ static void test_methods(void **state)
 
 static void test_unsupported_methods(void **state)
 {
-	static const char *const methods[] = { "POST", "HEAD", "OPTIONS", "get", "Get", "CONNECT", "PRI", "TRACE", "" };
+	static const char *const methods[] = {"POST", "HEAD", "OPTIONS", "get", "Get", "CONNECT", "PRI", "TRACE", ""};
 	char request[64];
 
 	(void)state;
@@ -164,7 +164,7 @@ static void test_line_length(void **state)
 	expect(request, "GET /\nGET /\n");
 	(void)snprintf(request, sizeof(request), "GET / HTTP/1.1" CRLF "A: %0*d" CRLF CRLF GET, (int)fits + 1, 0);
 	(void)snprintf(expected, sizeof(expected),
-		       "400 Invalid header. Reason: Invalid content length. Header: A: %0197d\nGET /\n", 0);
+		"400 Invalid header. Reason: Invalid content length. Header: A: %0197d\nGET /\n", 0);
 	expect(request, expected);
 }
 
@@ -191,22 +191,23 @@ static void test_bodies(void **state)
 
 static void test_content_length_faults(void **state)
 {
-	static const char *const values[] = { " alpha", " -1", " 4294967296", " 99999999999999999999", " 1.5", " 0x5", "", " +5",
-					      " 5 5", " 5,5" };
+	static const char *const values[] = {
+		" alpha", " -1", " 4294967296", " 99999999999999999999", " 1.5", " 0x5", "", " +5", " 5 5", " 5,5"};
 	char request[128], expected[128];
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		(void)snprintf(request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length:%s" CRLF CRLF GET, values[i]);
+		(void)snprintf(
+			request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length:%s" CRLF CRLF GET, values[i]);
 		(void)snprintf(expected, sizeof(expected),
-			       "400 Invalid header. Reason: Invalid value. Key:Content-Length; Value:%s\nGET /\n", values[i]);
+			"400 Invalid header. Reason: Invalid value. Key:Content-Length; Value:%s\nGET /\n", values[i]);
 		expect(request, expected);
 	}
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 5" CRLF "Content-Length: 6" CRLF CRLF "hello" GET,
-	       "400 Invalid header. Reason: Invalid value. Key:Content-Length; Value: 6\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:Content-Length; Value: 6\nGET /\n");
 	/* Within 32 bits it is a size, and the size is what is wrong. */
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 4294967295" CRLF,
-	       "400 Request payload with size 4294967295 is larger than the limit of 250 allowed by server.\n");
+		"400 Request payload with size 4294967295 is larger than the limit of 250 allowed by server.\n");
 }
 
 static void test_payload_limit(void **state)
@@ -215,9 +216,12 @@ static void test_payload_limit(void **state)
 
 	(void)state;
 	memset(body, 'b', sizeof(body));
-	(void)snprintf(request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length: 260" CRLF CRLF "%.260s" GET, body);
-	expect(request, "400 Request payload with size 260 is larger than the limit of 250 allowed by server.\nGET /\n");
-	(void)snprintf(request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length: 250" CRLF CRLF "%.250s" GET, body);
+	(void)snprintf(
+		request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length: 260" CRLF CRLF "%.260s" GET, body);
+	expect(request,
+		"400 Request payload with size 260 is larger than the limit of 250 allowed by server.\nGET /\n");
+	(void)snprintf(
+		request, sizeof(request), "PUT / HTTP/1.1" CRLF "Content-Length: 250" CRLF CRLF "%.250s" GET, body);
 	assert_non_null(memmem(request, strlen(request), GET, strlen(GET)));
 	(void)snprintf(body + 250, 50, "]\nGET /\n");
 	{
@@ -233,7 +237,7 @@ static void test_fault_is_reported_before_the_body(void **state)
 	/* The reply must not wait for bytes that a client may never send. */
 	(void)state;
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 251" CRLF,
-	       "400 Request payload with size 251 is larger than the limit of 250 allowed by server.\n");
+		"400 Request payload with size 251 is larger than the limit of 250 allowed by server.\n");
 	expect("BREW / HTTP/1.1" CRLF, "400 Invalid HTTP Method: Unsupported HTTP method.\n");
 }
 
@@ -241,20 +245,20 @@ static void test_header_faults(void **state)
 {
 	(void)state;
 	expect("GET / HTTP/1.1" CRLF "nonsense" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key: nonsense\nGET /\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key: nonsense\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF ": x" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key: : x\nGET /\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key: : x\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "Content-Length : 5" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key: Content-Length : 5\nGET /\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key: Content-Length : 5\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "A: b" CRLF " folded" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key:  folded\nGET /\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key:  folded\nGET /\n");
 	expect("PUT / HTTP/1.1" CRLF "A: \x01" CRLF "Content-Length: 2" CRLF CRLF "{}" GET,
-	       "400 Invalid header. Reason: Invalid value. Key:A; Value: \x01\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:A; Value: \x01\nGET /\n");
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 2" CRLF "A: \x01" CRLF CRLF "{}" GET,
-	       "400 Invalid header. Reason: Invalid value. Key:A; Value: \x01\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:A; Value: \x01\nGET /\n");
 	/* Only the first fault of a request is told. */
 	expect("BREW / HTTP/1.1" CRLF "nonsense" CRLF "Content-Length: x" CRLF CRLF GET,
-	       "400 Invalid HTTP Method: Unsupported HTTP method.\nGET /\n");
+		"400 Invalid HTTP Method: Unsupported HTTP method.\nGET /\n");
 }
 
 static void test_bare_line_feeds(void **state)
@@ -262,8 +266,9 @@ static void test_bare_line_feeds(void **state)
 	(void)state;
 	expect("GET / HTTP/1.1\n\n" GET, "400 Invalid request.\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "A: b\n" CRLF GET,
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key: A: b\nGET /\n");
-	expect("GET / HTTP/1.1" CRLF "A: b\rc" CRLF CRLF GET, "400 Invalid header. Reason: Invalid value. Key:A; Value: b\rc\nGET /\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key: A: b\nGET /\n");
+	expect("GET / HTTP/1.1" CRLF "A: b\rc" CRLF CRLF GET,
+		"400 Invalid header. Reason: Invalid value. Key:A; Value: b\rc\nGET /\n");
 	expect(CRLF GET, "GET /\n");
 }
 
@@ -273,8 +278,11 @@ static void test_ignored_headers(void **state)
 	expect("GET / HTTP/1.1" CRLF "Connection: close" CRLF CRLF GET, "GET /\nGET /\n");
 	expect("GET / HTTP/1.0" CRLF "Connection: close" CRLF CRLF GET, "GET /\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "Connection: upgrade" CRLF "Upgrade: h2c" CRLF CRLF GET, "GET /\nGET /\n");
-	expect("GET / HTTP/1.1" CRLF "Accept: */*" CRLF "Content-Type: text/xml" CRLF "Host: x" CRLF "X-A: \xff" CRLF CRLF, "GET /\n");
-	expect("PUT / HTTP/1.1" CRLF "Transfer-Encoding: identity" CRLF "Content-Length: 1" CRLF CRLF "x", "PUT / [x]\n");
+	expect("GET / HTTP/1.1" CRLF "Accept: */*" CRLF "Content-Type: text/xml" CRLF "Host: x" CRLF
+	       "X-A: \xff" CRLF CRLF,
+		"GET /\n");
+	expect("PUT / HTTP/1.1" CRLF "Transfer-Encoding: identity" CRLF "Content-Length: 1" CRLF CRLF "x",
+		"PUT / [x]\n");
 	expect("PUT / HTTP/1.1" CRLF "Transfer-Encoding: gzip" CRLF "Content-Length: 1" CRLF CRLF "x", "PUT / [x]\n");
 	expect("GET / HTTP/1.1" CRLF "Expect: nothing" CRLF CRLF, "GET /\n");
 }
@@ -286,21 +294,23 @@ static void test_accept_encoding(void **state)
 	expect("GET / HTTP/1.1" CRLF "Accept-Encoding: identity" CRLF CRLF, "GET /\n");
 	expect("GET / HTTP/1.1" CRLF "Accept-Encoding: *;q=0, identity" CRLF CRLF, "GET /\n");
 	expect("GET / HTTP/1.1" CRLF "Accept-Encoding: identity;q=0" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Invalid value. Key:Accept-Encoding; Value:identity;q=0\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:Accept-Encoding; Value:identity;q=0\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "Accept-Encoding: *;q=0" CRLF CRLF,
-	       "400 Invalid header. Reason: Invalid value. Key:Accept-Encoding; Value:*;q=0\n");
+		"400 Invalid header. Reason: Invalid value. Key:Accept-Encoding; Value:*;q=0\n");
 }
 
 static void test_expect_continue(void **state)
 {
 	(void)state;
-	expect("PUT / HTTP/1.1" CRLF "Expect: 100-continue" CRLF "Content-Length: 2" CRLF CRLF "{}", "100\nPUT / [{}]\n");
-	expect("PUT / HTTP/1.1" CRLF "Content-Length: 2" CRLF "expect:100-continue" CRLF CRLF "{}", "100\nPUT / [{}]\n");
+	expect("PUT / HTTP/1.1" CRLF "Expect: 100-continue" CRLF "Content-Length: 2" CRLF CRLF "{}",
+		"100\nPUT / [{}]\n");
+	expect("PUT / HTTP/1.1" CRLF "Content-Length: 2" CRLF "expect:100-continue" CRLF CRLF "{}",
+		"100\nPUT / [{}]\n");
 	expect("PUT / HTTP/1.1" CRLF "Expect: 100-continue" CRLF "Content-Length: 0" CRLF CRLF, "PUT /\n");
 	expect("GET / HTTP/1.1" CRLF "Expect: 100-continue" CRLF CRLF GET, "GET /\nGET /\n");
 	/* A client that was refused does not send the body it asked about: the next bytes are a request. */
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 251" CRLF "Expect: 100-continue" CRLF CRLF GET,
-	       "400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
+		"400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
 }
 
 #define CHUNKED "PUT /c HTTP/1.1" CRLF "Transfer-Encoding: chunked" CRLF
@@ -310,10 +320,10 @@ static void test_chunked(void **state)
 	(void)state;
 	expect(CHUNKED CRLF "5" CRLF "hello" CRLF "0" CRLF CRLF GET, "PUT /c [hello]\nGET /\n");
 	expect(CHUNKED CRLF "1;ext=\"a\"" CRLF "{" CRLF "001" CRLF "}" CRLF "0" CRLF "Trailer: x" CRLF CRLF GET,
-	       "PUT /c [{}]\nGET /\n");
+		"PUT /c [{}]\nGET /\n");
 	expect(CHUNKED CRLF "0" CRLF CRLF GET, "PUT /c\nGET /\n");
 	expect("PUT /c HTTP/1.1" CRLF "TRANSFER-ENCODING: gzip, Chunked" CRLF CRLF "2" CRLF "ab" CRLF "0" CRLF CRLF,
-	       "PUT /c [ab]\n");
+		"PUT /c [ab]\n");
 	expect(CHUNKED "Expect: 100-continue" CRLF CRLF "2" CRLF "ab" CRLF "0" CRLF CRLF, "100\nPUT /c [ab]\n");
 }
 
@@ -323,12 +333,15 @@ static void test_chunked_limit(void **state)
 
 	(void)state;
 	memset(x, 'x', sizeof(x));
-	(void)snprintf(request, sizeof(request), CHUNKED CRLF "fa" CRLF "%.250s" CRLF "1" CRLF "y" CRLF "0" CRLF CRLF GET, x);
-	expect(request, "400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
+	(void)snprintf(
+		request, sizeof(request), CHUNKED CRLF "fa" CRLF "%.250s" CRLF "1" CRLF "y" CRLF "0" CRLF CRLF GET, x);
+	expect(request,
+		"400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
 	(void)snprintf(request, sizeof(request), CHUNKED CRLF "fb" CRLF "%.251s" CRLF "0" CRLF CRLF GET, x);
-	expect(request, "400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
-	expect(CHUNKED CRLF "ffffffffffffffff" CRLF,
-	       "400 Request payload with size 18446744073709551615 is larger than the limit of 250 allowed by server.\n");
+	expect(request,
+		"400 Request payload with size 251 is larger than the limit of 250 allowed by server.\nGET /\n");
+	expect(CHUNKED CRLF "ffffffffffffffff" CRLF, "400 Request payload with size 18446744073709551615 is larger "
+						     "than the limit of 250 allowed by server.\n");
 }
 
 static void test_chunked_faults(void **state)
@@ -339,15 +352,16 @@ static void test_chunked_faults(void **state)
 	expect(CHUNKED CRLF "10000000000000000" CRLF "x" CRLF GET, "400 Invalid request.\nGET /\n");
 	expect(CHUNKED CRLF "2" CRLF "abc" CRLF GET, "400 Invalid request.\nGET /\n");
 	expect(CHUNKED "Content-Length: 5" CRLF CRLF "0" CRLF CRLF GET,
-	       "400 Invalid header. Reason: Invalid value. Key:Content-Length; Value: 5\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:Content-Length; Value: 5\nGET /\n");
 	expect("PUT / HTTP/1.1" CRLF "Content-Length: 3" CRLF "Transfer-Encoding: chunked" CRLF CRLF "abc" GET,
-	       "400 Invalid header. Reason: Invalid value. Key:Transfer-Encoding; Value: chunked\nGET /\n");
+		"400 Invalid header. Reason: Invalid value. Key:Transfer-Encoding; Value: chunked\nGET /\n");
 }
 
 static void test_pipelining(void **state)
 {
 	(void)state;
-	expect(GET "PUT /a HTTP/1.1" CRLF "Content-Length: 2" CRLF CRLF "{}" GET CRLF GET, "GET /\nPUT /a [{}]\nGET /\nGET /\n");
+	expect(GET "PUT /a HTTP/1.1" CRLF "Content-Length: 2" CRLF CRLF "{}" GET CRLF GET,
+		"GET /\nPUT /a [{}]\nGET /\nGET /\n");
 }
 
 static void test_resync_at_a_request_line(void **state)
@@ -356,7 +370,7 @@ static void test_resync_at_a_request_line(void **state)
 	(void)state;
 	expect("BREW / HTTP/1.1" CRLF GET, "400 Invalid HTTP Method: Unsupported HTTP method.\nGET /\n");
 	expect("GET / HTTP/1.1" CRLF "junk" CRLF "PUT /a HTTP/1.1" CRLF "Content-Length: 1" CRLF CRLF "x",
-	       "400 Invalid header. Reason: Header is incorrectly formatted. Key: junk\nPUT /a [x]\n");
+		"400 Invalid header. Reason: Header is incorrectly formatted. Key: junk\nPUT /a [x]\n");
 }
 
 static void expect_head(int status, bool deprecated, long body_len, const char *expected)
@@ -375,10 +389,11 @@ static void test_reply_heads(void **state)
 	(void)state;
 	expect_head(204, false, -1, "HTTP/1.1 204 " CRLF COMMON CRLF);
 	expect_head(100, false, -1, "HTTP/1.1 100 " CRLF COMMON CRLF);
-	expect_head(200, false, 17, "HTTP/1.1 200 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: 17" CRLF CRLF);
+	expect_head(200, false, 17,
+		"HTTP/1.1 200 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: 17" CRLF CRLF);
 	expect_head(400, true, 0,
-		    "HTTP/1.1 400 " CRLF COMMON "Deprecation: true" CRLF "Content-Type: application/json" CRLF
-		    "Content-Length: 0" CRLF CRLF);
+		"HTTP/1.1 400 " CRLF COMMON "Deprecation: true" CRLF "Content-Type: application/json" CRLF
+		"Content-Length: 0" CRLF CRLF);
 }
 
 static void test_oversize_reply_bytes(void **state)
@@ -387,8 +402,8 @@ static void test_oversize_reply_bytes(void **state)
 		const char *reason;
 		long len;
 	} rows[] = {
-		{ "Request payload with size 260 is larger than the limit of 250 allowed by server.", 145 },
-		{ "Request payload with size 51201 is larger than the limit of 51200 allowed by server.", 149 },
+		{"Request payload with size 260 is larger than the limit of 250 allowed by server.", 145},
+		{"Request payload with size 51201 is larger than the limit of 51200 allowed by server.", 149},
 	};
 	char body[HTTP_FAULT_BODY_MAX], expected[256];
 
@@ -397,7 +412,7 @@ static void test_oversize_reply_bytes(void **state)
 		size_t len = http_format_fault(body, sizeof(body), rows[i].reason);
 
 		(void)snprintf(expected, sizeof(expected),
-			       "{ \"error\": \"%s\nAll previous unanswered requests will be dropped.\" }", rows[i].reason);
+			"{ \"error\": \"%s\nAll previous unanswered requests will be dropped.\" }", rows[i].reason);
 		assert_int_equal(len, rows[i].len);
 		assert_int_equal(len, strlen(expected));
 		assert_memory_equal(body, expected, len);
@@ -408,7 +423,8 @@ static void test_fault_text_is_escaped(void **state)
 {
 	char body[HTTP_FAULT_BODY_MAX], worst[HTTP_FAULT_MAX];
 	size_t len = http_format_fault(body, sizeof(body), "a\"\\\x01\xff");
-	const char *expected = "{ \"error\": \"a\\\"\\\\\\u0001\xef\xbf\xbd\nAll previous unanswered requests will be dropped.\" }";
+	const char *expected =
+		"{ \"error\": \"a\\\"\\\\\\u0001\xef\xbf\xbd\nAll previous unanswered requests will be dropped.\" }";
 
 	(void)state;
 	assert_int_equal(len, strlen(expected));
@@ -420,8 +436,8 @@ static void test_fault_text_is_escaped(void **state)
 
 static void test_too_many_connections_bytes(void **state)
 {
-	const char *expected = "HTTP/1.1 503 " CRLF "Server: Firecracker API" CRLF "Connection: close" CRLF "Content-Length: 40" CRLF CRLF
-			       "{ \"error\": \"Too many open connections\" }";
+	const char *expected = "HTTP/1.1 503 " CRLF "Server: Firecracker API" CRLF "Connection: close" CRLF
+			       "Content-Length: 40" CRLF CRLF "{ \"error\": \"Too many open connections\" }";
 	size_t len;
 	const char *reply = http_too_many_connections(&len);
 

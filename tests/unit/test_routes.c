@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Routing, faults and log lines against CONTRACT.md 1.5, 2, 4 and 14. The action handler is a fake that records what it was
- * asked and answers what the test wants.
+ * Routing, faults and log lines against CONTRACT.md 1.5, 2, 4 and 14. The action handler is a fake that records what
+ * it was asked and answers what the test wants.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <fcntl.h>
@@ -20,15 +20,15 @@
 #include "vmm/base/log.h"
 
 #define DESERIALIZE "An error occurred when deserializing the json body of a request: "
-#define NONE ((enum action_type)-1)
+#define NONE ((enum action_type) - 1)
 
 struct fake {
 	unsigned n_calls;
-	enum action_type type;    /* of the last action */
+	enum action_type type;	   /* of the last action */
 	struct config_drive drive; /* of the last drive action, taken over */
 	struct vm_config config;
 	enum vm_state state;
-	const char *fault;        /* answer this to writes instead of 204 */
+	const char *fault; /* answer this to writes instead of 204 */
 };
 
 static void fake_handle(void *ctx, struct action *action, struct reply *reply)
@@ -51,7 +51,7 @@ static void fake_handle(void *ctx, struct action *action, struct reply *reply)
 	} else if (action->type == ACTION_PUT_DRIVE || action->type == ACTION_PATCH_DRIVE) {
 		config_drive_fini(&f->drive);
 		f->drive = action->drive;
-		action->drive = (struct config_drive){ 0 };
+		action->drive = (struct config_drive){0};
 	}
 }
 
@@ -64,9 +64,9 @@ struct outcome {
 
 static void send_to(struct fake *f, enum http_verb verb, const char *path, const char *body, struct outcome *o)
 {
-	struct action_handler handler = { .handle = fake_handle, .ctx = f };
-	struct http_msg msg = { .verb = verb, .path = path, .body = body, .body_len = body ? strlen(body) : 0 };
-	struct route_reply reply = { .status = 0 };
+	struct action_handler handler = {.handle = fake_handle, .ctx = f};
+	struct http_msg msg = {.verb = verb, .path = path, .body = body, .body_len = body ? strlen(body) : 0};
+	struct route_reply reply = {.status = 0};
 	char buf[32];
 
 	json_out_init(&reply.body, buf, sizeof(buf));
@@ -82,7 +82,7 @@ static void send_to(struct fake *f, enum http_verb verb, const char *path, const
 /* The request gives @fault, and the handler is not asked. */
 static void expect_fault(enum http_verb verb, const char *path, const char *body, const char *fault)
 {
-	struct fake f = { .type = NONE };
+	struct fake f = {.type = NONE};
 	struct outcome o;
 	char expected[4096];
 
@@ -97,7 +97,7 @@ static void expect_fault(enum http_verb verb, const char *path, const char *body
 /* The request reaches the handler as @type and succeeds. */
 static void expect_action(enum http_verb verb, const char *path, const char *body, enum action_type type)
 {
-	struct fake f = { .type = NONE };
+	struct fake f = {.type = NONE};
 	struct outcome o;
 
 	send_to(&f, verb, path, body, &o);
@@ -154,8 +154,8 @@ static void test_writes(void **state)
 
 static void test_body_rules_come_first(void **state)
 {
-	static const char *const paths[] = { "/", "/version", "/machine-config", "/vm", "/drives/a", "/nothing", "/mmds",
-					     "/snapshot", "/snapshot/foo" };
+	static const char *const paths[] = {"/", "/version", "/machine-config", "/vm", "/drives/a", "/nothing", "/mmds",
+		"/snapshot", "/snapshot/foo"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
@@ -205,7 +205,8 @@ static void expect_later(enum http_verb verb, const char *path)
 {
 	char expected[256];
 
-	(void)snprintf(expected, sizeof(expected), "The resource \\\"%s\\\" is not available in this version of Mayfly.", path);
+	(void)snprintf(expected, sizeof(expected),
+		"The resource \\\"%s\\\" is not available in this version of Mayfly.", path);
 	expect_fault(verb, path, verb == GET ? NULL : "{}", expected);
 }
 
@@ -239,7 +240,8 @@ static void test_ids(void **state)
 	expect_fault(PUT, "/drives/@", DRIVE, BAD_ID);
 	expect_fault(PUT, "/drives/root_2", DRIVE, "The id from the path does not match the id from the body!");
 	expect_fault(PUT, "/drives/root_", DRIVE, "The id from the path does not match the id from the body!");
-	expect_fault(PATCH, "/drives/b", "{\"drive_id\":\"a\"}", "The id from the path does not match the id from the body!");
+	expect_fault(PATCH, "/drives/b", "{\"drive_id\":\"a\"}",
+		"The id from the path does not match the id from the body!");
 	/* The id is looked at before the body. */
 	expect_fault(PUT, "/drives/root-1", "{", BAD_ID);
 }
@@ -247,38 +249,43 @@ static void test_ids(void **state)
 static void test_bad_bodies(void **state)
 {
 	(void)state;
-	expect_fault(PUT, "/machine-config", "{\"mem_size_mib\": 128}", DESERIALIZE "missing field `vcpu_count` at line 1 column 21.");
-	expect_fault(PUT, "/machine-config", "{\"vcpu_count\": 1}", DESERIALIZE "missing field `mem_size_mib` at line 1 column 17.");
+	expect_fault(PUT, "/machine-config", "{\"mem_size_mib\": 128}",
+		DESERIALIZE "missing field `vcpu_count` at line 1 column 21.");
+	expect_fault(PUT, "/machine-config", "{\"vcpu_count\": 1}",
+		DESERIALIZE "missing field `mem_size_mib` at line 1 column 17.");
 	expect_fault(PUT, "/machine-config", "{\"vcpu_count\": 1, \"mem_size_mib\": \"128\"}",
-		     DESERIALIZE "invalid type: string \\\"128\\\", expected usize at line 1 column 39.");
+		DESERIALIZE "invalid type: string \\\"128\\\", expected usize at line 1 column 39.");
 	expect_fault(PATCH, "/machine-config", "{\"a\":1}",
-		     DESERIALIZE "unknown field `a`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, "
-				 "`track_dirty_pages`, `huge_pages` at line 1 column 4.");
+		DESERIALIZE "unknown field `a`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, "
+			    "`track_dirty_pages`, `huge_pages` at line 1 column 4.");
 	expect_fault(PUT, "/boot-source", "{", DESERIALIZE "EOF while parsing an object at line 1 column 1.");
-	expect_fault(PUT, "/drives/a", "[]", DESERIALIZE "invalid type: sequence, expected struct BlockDeviceConfig at line 1 column 0.");
+	expect_fault(PUT, "/drives/a", "[]",
+		DESERIALIZE "invalid type: sequence, expected struct BlockDeviceConfig at line 1 column 0.");
 	expect_fault(PATCH, "/drives/a", "{\"drive_id\":\"a\",\"io_engine\":\"Sync\"}",
-		     DESERIALIZE "unknown field `io_engine`, expected one of `drive_id`, `path_on_host`, `rate_limiter` "
-				 "at line 1 column 27.");
+		DESERIALIZE "unknown field `io_engine`, expected one of `drive_id`, `path_on_host`, `rate_limiter` "
+			    "at line 1 column 27.");
 	expect_fault(PUT, "/logger", "{}x", DESERIALIZE "trailing characters at line 1 column 3.");
 	expect_fault(PUT, "/serial", "x", DESERIALIZE "expected value at line 1 column 1.");
 	expect_fault(PUT, "/actions", "{\"action_type\":\"Reboot\"}",
-		     DESERIALIZE "unknown variant `Reboot`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel` "
-				 "at line 1 column 23.");
+		DESERIALIZE
+		"unknown variant `Reboot`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel` "
+		"at line 1 column 23.");
 	expect_fault(PATCH, "/vm", "{\"state\":\"Running\"}",
-		     DESERIALIZE "unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18.");
+		DESERIALIZE "unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18.");
 }
 
 static void test_unplug(void **state)
 {
-	static const char *const paths[] = { "/drives/a", "/network-interfaces/eth0" };
+	static const char *const paths[] = {"/drives/a", "/network-interfaces/eth0"};
 	struct outcome o;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		struct fake f = { .state = VM_NOT_STARTED };
+		struct fake f = {.state = VM_NOT_STARTED};
 
 		send_to(&f, DELETE, paths[i], NULL, &o);
-		assert_string_equal(o.body, "{\"fault_message\":\"The requested operation is not supported before starting the microVM.\"}");
+		assert_string_equal(o.body, "{\"fault_message\":\"The requested operation is not supported before "
+					    "starting the microVM.\"}");
 		f.state = VM_PAUSED;
 		send_to(&f, DELETE, paths[i], NULL, &o);
 		assert_string_equal(o.body, "{\"fault_message\":\"PCI is not enabled\"}");
@@ -289,14 +296,15 @@ static void test_unplug(void **state)
 
 static void test_reply_bodies(void **state)
 {
-	struct fake f = { .state = VM_NOT_STARTED };
+	struct fake f = {.state = VM_NOT_STARTED};
 	struct outcome o;
 
 	(void)state;
 	vm_config_init(&f.config);
 	send_to(&f, GET, "/", NULL, &o);
-	assert_string_equal(o.body, "{\"id\":\"anonymous-instance\",\"state\":\"Not started\",\"vmm_version\":\"1.17.0\","
-				    "\"app_name\":\"Firecracker\"}");
+	assert_string_equal(o.body,
+		"{\"id\":\"anonymous-instance\",\"state\":\"Not started\",\"vmm_version\":\"1.17.0\","
+		"\"app_name\":\"Firecracker\"}");
 	f.state = VM_RUNNING;
 	send_to(&f, GET, "/", NULL, &o);
 	assert_non_null(strstr(o.body, "\"state\":\"Running\""));
@@ -314,7 +322,7 @@ static void test_reply_bodies(void **state)
 
 static void test_handler_fault(void **state)
 {
-	struct fake f = { .fault = "Boot source error: \"x\"" };
+	struct fake f = {.fault = "Boot source error: \"x\""};
 	struct outcome o;
 
 	(void)state;
@@ -325,7 +333,7 @@ static void test_handler_fault(void **state)
 
 static void test_handler_may_take_what_the_action_owns(void **state)
 {
-	struct fake f = { .type = NONE };
+	struct fake f = {.type = NONE};
 	struct outcome o;
 
 	(void)state;
@@ -337,7 +345,7 @@ static void test_handler_may_take_what_the_action_owns(void **state)
 static void test_deprecation(void **state)
 {
 #define WITH_TEMPLATE "{\"vcpu_count\":1,\"mem_size_mib\":128,\"cpu_template\":"
-	struct fake f = { .type = NONE };
+	struct fake f = {.type = NONE};
 	struct outcome o;
 
 	(void)state;
@@ -376,7 +384,7 @@ static void log_of(enum http_verb verb, const char *path, const char *body, enum
 {
 	char file[] = "/tmp/mayfly-test-routes-XXXXXX";
 	int fd = mkstemp(file);
-	struct fake f = { .type = NONE };
+	struct fake f = {.type = NONE};
 	struct outcome o;
 	struct err e;
 
@@ -399,29 +407,33 @@ static void test_log_lines(void **state)
 		enum http_verb verb;
 		const char *path, *body, *lines;
 	} rows[] = {
-		{ GET, "/", NULL,
-		  "fc_api:INFO] The API server received a Get request on \"/\".\n"
-		  "fc_api:INFO] The request was executed successfully. Status code: 200 OK.\n" },
-		{ PUT, "/boot-source", BOOT,
-		  "fc_api:INFO] The API server received a Put request on \"/boot-source\" with body "
-		  "\"{\\\"kernel_image_path\\\":\\\"/k\\\"}\".\n"
-		  "fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n" },
-		{ PATCH, "/vm", "{\n\t\x01\x7f\\'\xc3\xa4",
-		  "fc_api:INFO] The API server received a Patch request on \"/vm\" with body \"{\\n\\t\\u{1}\\u{7f}\\\\'\xc3\xa4\".\n"
-		  "fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: " DESERIALIZE
-		  "key must be a string at line 2 column 2.\n" },
-		{ PUT, "/x", "\xff",
-		  "fc_api:INFO] The API server received a Put request on \"/x\" with body \"inconvertible to UTF-8\".\n"
-		  "fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: Invalid request method and/or path: PUT x.\n" },
-		{ PUT, "/mmds", "{}",
-		  "fc_api:INFO] The API server received a Put request on \"/mmds\".\n"
-		  "fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: The resource \"/mmds\" is not available in "
-		  "this version of Mayfly.\n" },
-		{ PATCH, "/machine-config", "{\"cpu_template\":\"None\"}",
-		  "fc_api:INFO] The API server received a Patch request on \"/machine-config\" with body "
-		  "\"{\\\"cpu_template\\\":\\\"None\\\"}\".\n"
-		  "fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n"
-		  "fc_api:WARN] PATCH /machine-config: cpu_template field is deprecated.\n" },
+		{GET, "/", NULL,
+			"fc_api:INFO] The API server received a Get request on \"/\".\n"
+			"fc_api:INFO] The request was executed successfully. Status code: 200 OK.\n"},
+		{PUT, "/boot-source", BOOT,
+			"fc_api:INFO] The API server received a Put request on \"/boot-source\" with body "
+			"\"{\\\"kernel_image_path\\\":\\\"/k\\\"}\".\n"
+			"fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n"},
+		{PATCH, "/vm", "{\n\t\x01\x7f\\'\xc3\xa4",
+			"fc_api:INFO] The API server received a Patch request on \"/vm\" with body "
+			"\"{\\n\\t\\u{1}\\u{7f}\\\\'\xc3\xa4\".\n"
+			"fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: " DESERIALIZE
+			"key must be a string at line 2 column 2.\n"},
+		{PUT, "/x", "\xff",
+			"fc_api:INFO] The API server received a Put request on \"/x\" with body \"inconvertible to "
+			"UTF-8\".\n"
+			"fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: Invalid request method "
+			"and/or path: PUT x.\n"},
+		{PUT, "/mmds", "{}",
+			"fc_api:INFO] The API server received a Put request on \"/mmds\".\n"
+			"fc_api:ERROR] Received Error. Status code: 400 Bad Request. Message: The resource \"/mmds\" "
+			"is not available in "
+			"this version of Mayfly.\n"},
+		{PATCH, "/machine-config", "{\"cpu_template\":\"None\"}",
+			"fc_api:INFO] The API server received a Patch request on \"/machine-config\" with body "
+			"\"{\\\"cpu_template\\\":\\\"None\\\"}\".\n"
+			"fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n"
+			"fc_api:WARN] PATCH /machine-config: cpu_template field is deprecated.\n"},
 	};
 	char lines[4096];
 
@@ -438,7 +450,7 @@ static void test_log_lines(void **state)
 
 static void test_one_duration_line_for_each_request(void **state)
 {
-	static const char *const paths[] = { "/", "/nothing", "/vm/config" };
+	static const char *const paths[] = {"/", "/nothing", "/vm/config"};
 	char lines[4096], *last, *end;
 
 	(void)state;

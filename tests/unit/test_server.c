@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The API socket from outside: real sockets in a temporary folder, the event loop turned by the test itself. What clients of
- * CONTRACT.md 1.1 to 1.4 do and what goes wrong with them: too many, too slow, too big, gone.
+ * The API socket from outside: real sockets in a temporary folder, the event loop turned by the test itself. What
+ * clients of CONTRACT.md 1.1 to 1.4 do and what goes wrong with them: too many, too slow, too big, gone.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <errno.h>
@@ -59,8 +59,8 @@ static void handle(void *ctx, struct action *action, struct reply *reply)
 
 static int create(struct fixture *f, size_t max_payload, struct err *e)
 {
-	struct action_handler handler = { .handle = handle, .ctx = f };
-	struct api_limits limits = { .max_payload = max_payload };
+	struct action_handler handler = {.handle = handle, .ctx = f};
+	struct api_limits limits = {.max_payload = max_payload};
 
 	return api_server_create(&f->server, f->loop, f->path, &handler, &limits, e);
 }
@@ -68,7 +68,7 @@ static int create(struct fixture *f, size_t max_payload, struct err *e)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct err e = { 0 };
+	struct err e = {0};
 
 	assert_non_null(f);
 	(void)snprintf(f->folder, sizeof(f->folder), "/tmp/mayfly-test-server-XXXXXX");
@@ -104,7 +104,7 @@ static void pump(struct fixture *f)
 
 static int client(struct fixture *f)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
@@ -184,7 +184,7 @@ static void test_a_byte_at_a_time(void **state)
 	const char *request = PUT_SERIAL;
 
 	for (size_t i = 0; request[i]; i++) {
-		char one[2] = { request[i], '\0' };
+		char one[2] = {request[i], '\0'};
 
 		expect(fd, "");
 		say(f, fd, one);
@@ -259,10 +259,12 @@ static void oversize(struct fixture *f, size_t limit, size_t size, const char *l
 
 	(void)snprintf(head, sizeof(head), "PUT /mmds HTTP/1.1" CRLF "Content-Length: %zu" CRLF CRLF, size);
 	(void)snprintf(body, sizeof(body),
-		       "{ \"error\": \"Request payload with size %zu is larger than the limit of %zu allowed by server.\n"
-		       "All previous unanswered requests will be dropped.\" }", size, limit);
+		"{ \"error\": \"Request payload with size %zu is larger than the limit of %zu allowed by server.\n"
+		"All previous unanswered requests will be dropped.\" }",
+		size, limit);
 	(void)snprintf(expected, sizeof(expected),
-		       "HTTP/1.1 400 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: %s" CRLF CRLF "%s", length, body);
+		"HTTP/1.1 400 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: %s" CRLF CRLF "%s",
+		length, body);
 	say(f, fd, head);
 	expect(fd, expected);
 	memset(body, 'x', sizeof(body) - 1);
@@ -284,7 +286,7 @@ static void oversize(struct fixture *f, size_t limit, size_t size, const char *l
 static void test_oversize(void **state)
 {
 	struct fixture *f = *state;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	oversize(f, 51200, 51201, "149");
 	api_server_destroy(f->server);
@@ -301,7 +303,8 @@ static void test_biggest_body(void **state)
 	int n;
 
 	assert_non_null(request);
-	n = snprintf(request, 60000, "PUT /serial HTTP/1.1" CRLF "Content-Length: 51200" CRLF CRLF "%-51200s" GET_VERSION, "{}");
+	n = snprintf(request, 60000,
+		"PUT /serial HTTP/1.1" CRLF "Content-Length: 51200" CRLF CRLF "%-51200s" GET_VERSION, "{}");
 	for (int at = 0; at < n;) {
 		ssize_t sent = send(fd, request + at, (size_t)(n - at), MSG_NOSIGNAL);
 
@@ -331,7 +334,9 @@ static void test_chunked(void **state)
 	struct fixture *f = *state;
 	int fd = client(f);
 
-	say(f, fd, "PUT /serial HTTP/1.1" CRLF "Transfer-Encoding: chunked" CRLF CRLF "1" CRLF "{" CRLF "1" CRLF "}" CRLF "0" CRLF CRLF);
+	say(f, fd,
+		"PUT /serial HTTP/1.1" CRLF "Transfer-Encoding: chunked" CRLF CRLF "1" CRLF "{" CRLF "1" CRLF "}" CRLF
+		"0" CRLF CRLF);
 	expect(fd, REPLY_204);
 	(void)close(fd);
 }
@@ -343,8 +348,8 @@ static void test_malformed_request_leaves_the_connection_usable(void **state)
 
 	say(f, fd, "POST / HTTP/1.1" CRLF "Content-Length: 4" CRLF CRLF "abcd" GET_VERSION);
 	expect(fd, "HTTP/1.1 400 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: 110" CRLF CRLF
-		   "{ \"error\": \"Invalid HTTP Method: Unsupported HTTP method.\nAll previous unanswered requests will be dropped.\" }"
-		   REPLY_VERSION);
+		   "{ \"error\": \"Invalid HTTP Method: Unsupported HTTP method.\nAll previous unanswered requests "
+		   "will be dropped.\" }" REPLY_VERSION);
 	(void)close(fd);
 }
 
@@ -358,8 +363,10 @@ static void test_deprecation_header(void **state)
 	(void)close(fd);
 }
 
-/* A client that sends and never reads fills its socket, then costs one reply; the others are served. When it reads at last
- * it finds every reply, whole and in order. */
+/*
+ * A client that sends and never reads fills its socket, then costs one reply; the others are served. When it reads at
+ * last it finds every reply, whole and in order.
+ */
 static void test_client_that_never_reads(void **state)
 {
 	struct fixture *f = *state;
@@ -407,7 +414,8 @@ static void test_client_that_never_reads(void **state)
 			continue;
 		}
 		if (!reply_len)
-			reply_len = strlen("HTTP/1.1 200 " CRLF COMMON "Content-Type: application/json" CRLF "Content-Length: 40454" CRLF CRLF) +
+			reply_len = strlen("HTTP/1.1 200 " CRLF COMMON "Content-Type: application/json" CRLF
+					   "Content-Length: 40454" CRLF CRLF) +
 				    (size_t)strtoul(strstr(buf, "Content-Length: ") + 16, NULL, 10);
 		got += (size_t)n;
 	}
@@ -452,11 +460,13 @@ static void test_passed_descriptors_are_dropped(void **state)
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
-	} control = { 0 };
+	} control = {0};
 	char request[] = GET_VERSION;
-	struct iovec iov = { request, strlen(request) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
+	struct iovec iov = {request, strlen(request)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	unsigned before;
 
@@ -502,7 +512,7 @@ static void test_somebody_elses_file_is_not_removed(void **state)
 static void test_mode_follows_umask(void **state)
 {
 	struct fixture *f = *state;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct stat st;
 	mode_t old;
 
@@ -519,7 +529,7 @@ static void test_path_in_use(void **state)
 {
 	struct fixture *f = *state;
 	struct api_server *first = f->server;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	f->server = NULL;
 	assert_int_equal(create(f, 0, &e), -EADDRINUSE);
@@ -539,8 +549,8 @@ static void test_path_in_use(void **state)
 static void test_stale_socket_is_replaced(void **state)
 {
 	struct fixture *f = *state;
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct err e = { 0 };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct err e = {0};
 	int fd, stale;
 
 	api_server_destroy(f->server);
@@ -559,7 +569,7 @@ static void test_stale_socket_is_replaced(void **state)
 static void test_file_that_is_no_socket_is_kept(void **state)
 {
 	struct fixture *f = *state;
-	struct err e = { 0 };
+	struct err e = {0};
 	int fd;
 
 	api_server_destroy(f->server);
@@ -574,10 +584,10 @@ static void test_file_that_is_no_socket_is_kept(void **state)
 static void test_bad_paths(void **state)
 {
 	struct fixture *f = *state;
-	struct action_handler handler = { .handle = handle, .ctx = f };
+	struct action_handler handler = {.handle = handle, .ctx = f};
 	struct api_server *server = NULL;
 	char path[200];
-	struct err e = { 0 };
+	struct err e = {0};
 
 	memset(path, 'p', sizeof(path));
 	path[sizeof(path) - 1] = '\0';
