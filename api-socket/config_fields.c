@@ -11,8 +11,8 @@
 /* A row whose key is not called as its member. */
 #define ROW_AS(key, type, member, kind_, flags_, detail_)                                                              \
 	{                                                                                                              \
-		.name = key, .kind = kind_, .flags = flags_, .detail = detail_, .offset = offsetof(struct type, member), \
-		.given = FIELD_NO_FLAG                                                                                 \
+		.name = key, .kind = kind_, .flags = flags_, .detail = detail_,                                        \
+		.offset = offsetof(struct type, member), .given = FIELD_NO_FLAG                                        \
 	}
 #define ROW(type, member, kind_, flags_, detail_) ROW_AS(#member, type, member, kind_, flags_, detail_)
 /* A row whose struct has a bool member that says that the client gave it. */
@@ -188,8 +188,8 @@ struct name_row {
 
 /* The sets; a row with an empty name ends one that is not full. */
 static const struct name_row names_of[N_CONFIG_NAMES][N_NAMES_MAX] = {
-	[NAMES_CPU_TEMPLATE] = {{"C3", CPU_TEMPLATE_C3}, {"T2", CPU_TEMPLATE_T2}, {"T2S", CPU_TEMPLATE_T2S},
-		{"T2CL", CPU_TEMPLATE_T2CL}, {"T2A", CPU_TEMPLATE_T2A}, {"None", CPU_TEMPLATE_NONE}},
+	[NAMES_CPU_TEMPLATE] = {{"None", CPU_TEMPLATE_NONE}, {"C3", CPU_TEMPLATE_C3}, {"T2", CPU_TEMPLATE_T2},
+		{"T2S", CPU_TEMPLATE_T2S}, {"T2CL", CPU_TEMPLATE_T2CL}, {"T2A", CPU_TEMPLATE_T2A}},
 	[NAMES_HUGE_PAGES] = {{"None", HUGE_PAGES_NONE}, {"Transparent", HUGE_PAGES_TRANSPARENT},
 		{"2M", HUGE_PAGES_2M}},
 	[NAMES_CACHE_TYPE] = {{"Unsafe", CACHE_UNSAFE}, {"Writeback", CACHE_WRITEBACK}},

@@ -148,7 +148,7 @@ static void test_nesting_is_bounded(void **state)
 
 #define MACHINE_FIELDS                                                                                                 \
 	"expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, `track_dirty_pages`, `huge_pages`"
-#define TEMPLATES "expected one of `C3`, `T2`, `T2S`, `T2CL`, `T2A`, `None`"
+#define TEMPLATES "expected one of `None`, `C3`, `T2`, `T2S`, `T2CL`, `T2A`"
 
 static void test_machine(void **state)
 {

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -174,6 +175,28 @@ static void test_pipelining(void **state)
 
 	say(f, fd, GET_VERSION PUT_SERIAL GET_VERSION);
 	expect(fd, REPLY_VERSION REPLY_204 REPLY_VERSION);
+	(void)close(fd);
+}
+
+/* Many requests at once are served in order; other connections have their turn in between. */
+static void test_flood(void **state)
+{
+	struct fixture *f = *state;
+	int fd = client(f);
+	size_t n = 0, len = strlen(GET_VERSION), want = 3000, got = 0;
+	char buf[8192];
+
+	while (n < want || got < want * strlen(REPLY_VERSION)) {
+		ssize_t rc;
+
+		while (n < want && send(fd, GET_VERSION, len, MSG_NOSIGNAL) == (ssize_t)len)
+			n++;
+		assert_true(evloop_turn(f->loop, 0) >= 0);
+		while ((rc = recv(fd, buf, sizeof(buf), 0)) > 0)
+			got += (size_t)rc;
+	}
+	assert_int_equal(got, want * strlen(REPLY_VERSION));
+	assert_int_equal(f->n_calls, want);
 	(void)close(fd);
 }
 
@@ -444,6 +467,27 @@ static void test_client_that_never_reads_and_leaves(void **state)
 	(void)close(fd);
 }
 
+/* Without free descriptors accept fails and the listener stays readable: that must not become a busy loop. */
+static void test_no_descriptors_left(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit old, none;
+	int fd = client(f);
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(evloop_turn(f->loop, 0), 1);
+	assert_int_equal(evloop_turn(f->loop, 0), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	/* A tenth of a second later it looks again. */
+	assert_int_equal(send(fd, GET_VERSION, strlen(GET_VERSION), MSG_NOSIGNAL), strlen(GET_VERSION));
+	while (f->n_calls == 0)
+		assert_true(evloop_turn(f->loop, 2000) > 0);
+	expect(fd, REPLY_VERSION);
+	(void)close(fd);
+}
+
 static unsigned count_fds(void)
 {
 	unsigned n = 0;
@@ -622,6 +666,7 @@ int main(void)
 		TEST(test_get_and_put),
 		TEST(test_keep_alive_whatever_the_client_says),
 		TEST(test_pipelining),
+		TEST(test_flood),
 		TEST(test_a_byte_at_a_time),
 		TEST(test_half_closed_client_gets_its_reply),
 		TEST(test_client_that_leaves_early),
@@ -634,6 +679,7 @@ int main(void)
 		TEST(test_deprecation_header),
 		TEST(test_client_that_never_reads),
 		TEST(test_client_that_never_reads_and_leaves),
+		TEST(test_no_descriptors_left),
 		TEST(test_passed_descriptors_are_dropped),
 		TEST(test_socket_file_is_removed),
 		TEST(test_somebody_elses_file_is_not_removed),
