@@ -89,3 +89,14 @@ void api_log_result(const struct http_msg *msg, int status, const char *fault, b
 	if (deprecated)
 		log_warn("%s /machine-config: cpu_template field is deprecated.", http_verb_name(msg->verb));
 }
+
+void api_log_refusal(const char *reason)
+{
+	char buf[1024];
+	struct json_out line;
+
+	json_out_init(&line, buf, sizeof(buf));
+	put_quoted(&line, reason, strlen(reason));
+	log_warn("A request on the API socket was refused: %.*s", (int)line.len, line.data);
+	json_out_fini(&line);
+}

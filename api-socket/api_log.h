@@ -11,10 +11,13 @@
 
 #include "api-socket/http.h"
 
-/* `The API server received a Put request on "/x" with body "…".` at Info; bodies that may hold secrets are left out. */
+/* `The API server received a Put request on "/x" with body "…".` at Info, without bodies that may hold secrets. */
 void api_log_request(const struct http_msg *msg);
 
 /* The outcome: success at Info, or @fault at Error; and a warning if @deprecated. */
 void api_log_result(const struct http_msg *msg, int status, const char *fault, bool deprecated);
+
+/* A request that was no HTTP request, for @reason, at Warn. */
+void api_log_refusal(const char *reason);
 
 #endif

@@ -332,7 +332,7 @@ int config_file_apply(const char *path, const struct action_handler *handler, st
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	AUTO_FREE char *text = NULL;
 	struct stat st;
-	size_t len;
+	size_t len = 0;
 	int rc;
 
 	if (fd < 0)

@@ -82,7 +82,6 @@ static int on_body(llhttp_t *ll, const char *at, size_t len)
 static int on_chunk_header(llhttp_t *ll)
 {
 	struct http_parser *p = ll->data;
-
 	uint64_t size;
 
 	if (__builtin_add_overflow(p->body_len, ll->content_length, &size))
@@ -166,7 +165,7 @@ static void reset_request(struct http_parser *p)
 {
 	p->state = HTTP_IN_REQUEST_LINE;
 	p->refused = p->expect = p->chunked = p->has_length = p->done = false;
-	p->path_len = p->body_len = 0;
+	p->body_len = 0;
 	p->announced = 0;
 	free(p->body);
 	p->body = NULL;
@@ -182,7 +181,6 @@ static void begin_request(struct http_parser *p, struct slice line)
 	reset_request(p);
 	p->state = HTTP_IN_HEADERS;
 	p->verb = parsed.verb;
-	p->path_len = parsed.path.len;
 	memcpy(p->path, parsed.path.s, parsed.path.len);
 	p->path[parsed.path.len] = '\0';
 	start_llhttp(p);
@@ -332,11 +330,10 @@ static void refuse_long_line(struct http_parser *p)
 {
 	struct slice line = {p->line, p->line_len};
 
-	if (p->state == HTTP_IN_HEADERS) {
+	if (p->state == HTTP_IN_HEADERS)
 		refuse(p, "Invalid header. Reason: Invalid content length. Header: %.*s", echo(line), line.s);
-	} else if (p->state == HTTP_IN_REQUEST_LINE) {
+	else if (p->state == HTTP_IN_REQUEST_LINE)
 		begin_request(p, (struct slice){"", 0});
-	}
 	p->skip_line = true;
 	p->line_len = 0;
 }

@@ -61,7 +61,7 @@ struct http_parser {
 	bool expect, chunked, has_length, done;
 	enum http_event pending;   /* reported with the byte that raised it */
 	enum http_verb verb;
-	size_t line_len, path_len, body_len, body_cap;
+	size_t line_len, body_len, body_cap;
 	uint64_t announced;        /* Content-Length */
 	char *body;                /* owned; NULL: none */
 	llhttp_t llhttp;

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "api-socket/api_log.h"
 #include "api-socket/http.h"
 #include "api-socket/routes.h"
 #include "vmm/base/fd.h"
@@ -20,7 +21,7 @@
 #define READS_PER_TURN 8 /* then other sources have their turn */
 #define BACKLOG 128
 #define ACCEPT_RETRY_NS 100000000 /* after accept failed for want of descriptors */
-#define REPLY_BUF 4096		  /* bigger replies go to the heap */
+#define REPLY_BUF 2048		  /* bigger replies go to the heap */
 
 /*
  * Invariants: (S1) out != NULL exactly while a reply waits for the client to read; then nothing is read or parsed.
@@ -150,7 +151,7 @@ static bool conn_serve_fault(struct conn *c)
 	char body[HTTP_FAULT_BODY_MAX];
 	size_t len = http_format_fault(body, sizeof(body), http_parser_fault(&c->parser));
 
-	log_warn("A request on the API socket was refused: %s", http_parser_fault(&c->parser));
+	api_log_refusal(http_parser_fault(&c->parser));
 	return conn_send(c, 400, false, body, (long)len);
 }
 
