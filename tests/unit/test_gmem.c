@@ -57,7 +57,7 @@ static void regions_around_the_gaps(void **state)
 		{5 * GIB, 2, {0, 4 * GIB}, {3 * GIB, 2 * GIB}},
 		{255 * GIB, 2, {0, 4 * GIB}, {3 * GIB, 252 * GIB}},
 		{256 * GIB, 3, {0, 4 * GIB, 512 * GIB}, {3 * GIB, 252 * GIB, GIB}},
-		{4096 * GIB, 3, {0, 4 * GIB, 512 * GIB}, {3 * GIB, 252 * GIB, 3841 * GIB}},
+		{1024 * GIB, 3, {0, 4 * GIB, 512 * GIB}, {3 * GIB, 252 * GIB, 769 * GIB}},
 	};
 	size_t i, k;
 
