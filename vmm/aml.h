@@ -26,6 +26,7 @@ struct aml {
 	bool failed;
 };
 
+/* Start writing into @buf of @cap bytes, which @a borrows. */
 void aml_init(struct aml *a, uint8_t *buf, size_t cap);
 
 /* Bytes written, or -E2BIG after a failure or with a term still open. */
