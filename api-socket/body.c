@@ -35,6 +35,7 @@ int body_fault_at(struct body_fault *fault, const struct json_text *text, size_t
 	n = vsnprintf(fault->msg, room, fmt, ap);
 	va_end(ap);
 	len = n < 0 ? 0 : strlen(fault->msg);
+	fault->field[0] = '\0';
 	(void)snprintf(fault->msg + len, sizeof(fault->msg) - len, " at line %zu column %zu", line, column);
 	return -EINVAL;
 }
@@ -250,6 +251,16 @@ static int parse_field(struct reader *r, const struct config_field *field, struc
 	return -EINVAL;
 }
 
+/* The fault was found inside field @name: put that in front of what is inside it. */
+static void fault_inside(struct body_fault *fault, const char *name)
+{
+	char inner[BODY_FIELD_MAX];
+
+	(void)snprintf(inner, sizeof(inner), "%s", fault->field);
+	(void)snprintf(fault->field, sizeof(fault->field), "%s%s%.*s", name, inner[0] ? "." : "",
+		BODY_FIELD_MAX - (int)sizeof(((struct config_field *)0)->name) - 2, inner);
+}
+
 /* One member: find its row, refuse what must not be there, store the value. *@seen has a bit for each row. */
 static int parse_member(struct reader *r, enum config_table table, void *out, struct json_span key,
 	struct json_span value, uint32_t *seen)
@@ -276,7 +287,9 @@ static int parse_member(struct reader *r, enum config_table table, void *out, st
 	if (first_of(r, value) == 'n' && field[i].flags & FIELD_NULLABLE)
 		return 0;
 	rc = parse_field(r, &field[i], value, (char *)out + field[i].offset);
-	if (!rc && field[i].given != FIELD_NO_FLAG)
+	if (rc)
+		fault_inside(r->fault, field[i].name);
+	else if (field[i].given != FIELD_NO_FLAG)
 		*(bool *)(void *)((char *)out + field[i].given) = true;
 	return rc;
 }

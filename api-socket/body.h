@@ -18,10 +18,15 @@
 #include "vmm/base/cdefs.h"
 
 #define BODY_FAULT_MAX 768
+#define BODY_FIELD_MAX 80
 
-/* The serde-like message: "missing field `x` at line 1 column 2", without prefix and full stop. */
+/*
+ * The serde-like message: "missing field `x` at line 1 column 2", without prefix and full stop. Replies of the API are
+ * this and no more; for people there is also the field whose value it is about ("rate_limiter.ops", "": the whole).
+ */
 struct body_fault {
 	char msg[BODY_FAULT_MAX];
+	char field[BODY_FIELD_MAX];
 };
 
 /*

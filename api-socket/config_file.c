@@ -17,6 +17,7 @@
 #define READ_FAULT "Unable to open or read from the configuration file"
 #define LIMIT_TEXT "a configuration file may have"
 #define READ_STEP 65536
+#define QUOTE_MAX 200 /* bytes of a section that a message repeats */
 
 /* How a section of the document is treated. */
 enum section_kind {
@@ -98,7 +99,8 @@ static int parse_action(struct loader *l, const struct section *section, struct 
 	*action = (struct action){.type = section->action};
 	/* Every struct of a section is a member of the action's union, so they all begin where it does. */
 	if (body_parse_at(&l->text, value, section->table, &action->machine, &bad))
-		return fail(l, where, bad.msg);
+		return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s%s%s: %s", where, bad.field[0] ? "." : "", bad.field,
+			bad.msg);
 	return 0;
 }
 
@@ -225,14 +227,31 @@ static int find_sections(struct loader *l)
 
 /* ---- apply ------------------------------------------------------------------------------------------------------- */
 
-static int act(struct loader *l, struct action *action, const char *where)
+/* The text of @span as one line of at most @cap bytes: the fault of an action need not repeat the value it is about. */
+static void quote_span(const struct loader *l, struct json_span span, char *buf, size_t cap)
 {
+	size_t n = 0, at = span.start;
+
+	while (at < span.end && n + 4 < cap) {
+		char ch = l->text.data[at++];
+
+		if ((unsigned char)ch >= 0x20 && !(ch == ' ' && n && buf[n - 1] == ' '))
+			buf[n++] = ch;
+	}
+	(void)snprintf(buf + n, cap - n, "%s", at < span.end ? "..." : "");
+}
+
+static int act(struct loader *l, struct action *action, struct json_span value, const char *where)
+{
+	char given[QUOTE_MAX];
+
 	struct reply reply = {.status = 0};
 
 	l->handler->handle(l->handler->ctx, action, &reply);
 	if (reply.status == 200 || reply.status == 204)
 		return 0;
-	return fail(l, where, reply.fault);
+	quote_span(l, value, given, sizeof(given));
+	return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s: %s (given: %s)", where, reply.fault, given);
 }
 
 static int apply_object(struct loader *l, const struct section *section, struct json_span value, const char *where)
@@ -241,7 +260,7 @@ static int apply_object(struct loader *l, const struct section *section, struct 
 	int rc = parse_action(l, section, value, where, &action);
 
 	if (!rc)
-		rc = act(l, &action, where);
+		rc = act(l, &action, value, where);
 	action_fini(&action);
 	return rc;
 }

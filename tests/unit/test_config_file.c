@@ -120,7 +120,7 @@ static void test_nulls_and_empty_sections(void **state)
 {
 	(void)state;
 	expect_order("{" MIN ",\"machine-config\":null,\"cpu-config\":null,\"balloon\":null,\"network-interfaces\":[],"
-			     "\"vsock\":null,"
+		     "\"vsock\":null,"
 		     "\"logger\":null,\"metrics\":null,\"mmds-config\":null,\"entropy\":null,\"pmem\":[],\"memory-"
 		     "hotplug\":null}",
 		"boot(k) start");
@@ -170,31 +170,32 @@ static void test_bad_fields(void **state)
 	static const struct {
 		const char *section, *message;
 	} rows[] = {
-		{"\"logger\":{\"level\":\"x\"}", "logger: unknown variant `x`, expected one of `Off`, `Trace`, "
+		{"\"logger\":{\"level\":\"x\"}", "logger.level: unknown variant `x`, expected one of `Off`, `Trace`, "
 						 "`Debug`, `Info`, `Warn`, `Warning`, `Error` "
 						 "at line 2 column 21"},
 		{"\"logger\":{\"log_path\":1}",
-			"logger: invalid type: integer `1`, expected path string at line 2 column 22"},
+			"logger.log_path: invalid type: integer `1`, expected path string at line 2 column 22"},
 		{"\"logger\":{\"show_level\":1}",
-			"logger: invalid type: integer `1`, expected a boolean at line 2 column 24"},
+			"logger.show_level: invalid type: integer `1`, expected a boolean at line 2 column 24"},
 		{"\"logger\":{\"show_log_origin\":1}",
-			"logger: invalid type: integer `1`, expected a boolean at line 2 column 29"},
+			"logger.show_log_origin: invalid type: integer `1`, expected a boolean at line 2 column 29"},
 		{"\"logger\":{\"module\":1}",
-			"logger: invalid type: integer `1`, expected a string at line 2 column 20"},
+			"logger.module: invalid type: integer `1`, expected a string at line 2 column 20"},
 		{"\"logger\":[]", "logger: invalid type: sequence, expected struct LoggerConfig at line 2 column 9"},
 		{"\"machine-config\":{}", "machine-config: missing field `vcpu_count` at line 2 column 19"},
 		{"\"machine-config\":{\"vcpu_count\":1}",
 			"machine-config: missing field `mem_size_mib` at line 2 column 33"},
 		{"\"machine-config\":{\"vcpu_count\":999}",
-			"machine-config: invalid value: integer `999`, expected u8 at line 2 column 34"},
+			"machine-config.vcpu_count: invalid value: integer `999`, expected u8 at line 2 column 34"},
 		{"\"machine-config\":{\"mem_size_mib\":\"1\"}",
-			"machine-config: invalid type: string \"1\", expected usize at line 2 column 36"},
+			"machine-config.mem_size_mib: invalid type: string \"1\", expected usize at line 2 column 36"},
 		{"\"machine-config\":{\"smt\":null}",
-			"machine-config: invalid type: null, expected a boolean at line 2 column 28"},
-		{"\"machine-config\":{\"track_dirty_pages\":3}",
-			"machine-config: invalid type: integer `3`, expected a boolean at line 2 column 39"},
-		{"\"machine-config\":{\"huge_pages\":\"4M\"}", "machine-config: unknown variant `4M`, expected one of "
-							       "`None`, `Transparent`, `2M` at line 2 column 35"},
+			"machine-config.smt: invalid type: null, expected a boolean at line 2 column 28"},
+		{"\"machine-config\":{\"track_dirty_pages\":3}", "machine-config.track_dirty_pages: invalid type: "
+								 "integer `3`, expected a boolean at line 2 column 39"},
+		{"\"machine-config\":{\"huge_pages\":\"4M\"}",
+			"machine-config.huge_pages: unknown variant `4M`, expected one of "
+			"`None`, `Transparent`, `2M` at line 2 column 35"},
 		{"\"machine-config\":{\"x\":0}", "machine-config: unknown field `x`, expected one of `vcpu_count`, "
 						 "`mem_size_mib`, `smt`, `cpu_template`, "
 						 "`track_dirty_pages`, `huge_pages` at line 2 column 21"},
@@ -225,19 +226,19 @@ static void test_bad_boot_source(void **state)
 	(void)state;
 	expect_refused("{\"boot-source\":{}," DRIVES "}",
 		CONTENT "boot-source: missing field `kernel_image_path` at line 1 column 17");
-	expect_refused("{\"boot-source\":{\"kernel_image_path\":1}," DRIVES "}",
-		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 37");
+	expect_refused("{\"boot-source\":{\"kernel_image_path\":1}," DRIVES "}", CONTENT
+		"boot-source.kernel_image_path: invalid type: integer `1`, expected a string at line 1 column 37");
 	expect_refused("{\"boot-source\":{\"initrd_path\":1}," DRIVES "}",
-		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 31");
+		CONTENT "boot-source.initrd_path: invalid type: integer `1`, expected a string at line 1 column 31");
 	expect_refused("{\"boot-source\":{\"boot_args\":1}," DRIVES "}",
-		CONTENT "boot-source: invalid type: integer `1`, expected a string at line 1 column 29");
+		CONTENT "boot-source.boot_args: invalid type: integer `1`, expected a string at line 1 column 29");
 }
 
 static void test_bad_drives(void **state)
 {
 	(void)state;
 	expect_refused("{" BOOT ",\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true},{\"drive_id\":5}]}",
-		CONTENT "drives[1]: invalid type: integer `5`, expected a string at line 1 column 103");
+		CONTENT "drives[1].drive_id: invalid type: integer `5`, expected a string at line 1 column 103");
 	expect_refused("{" BOOT ",\"drives\":[1]}",
 		CONTENT "drives[0]: invalid type: integer `1`, expected struct BlockDeviceConfig at line 1 column 52");
 	expect_refused("{" BOOT ",\"drives\":[{\"drive_id\":\"a\"}]}",
@@ -286,16 +287,18 @@ static void test_too_many_drives(void **state)
 
 static void test_refusals_of_the_handler(void **state)
 {
-	static const char *const text = "{\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true}]," BOOT
-					",\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256},\"logger\":{}}";
+	static const char *const text =
+		"{\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true}]," BOOT
+		",\"machine-config\":{\"vcpu_count\":2,\n  \"mem_size_mib\":256},\"logger\":{}}";
 	static const struct {
 		enum action_type refuse;
-		const char *where, *order;
+		const char *where, *given, *order;
 	} rows[] = {
-		{ACTION_PUT_LOGGER, "logger", "logger "},
-		{ACTION_PUT_MACHINE, "machine-config", "logger machine "},
-		{ACTION_PUT_BOOT_SOURCE, "boot-source", "logger machine boot(k) "},
-		{ACTION_PUT_DRIVE, "drives[0]", "logger machine boot(k) drive(a) "},
+		{ACTION_PUT_LOGGER, "logger", "{}", "logger "},
+		{ACTION_PUT_MACHINE, "machine-config", "{\"vcpu_count\":2, \"mem_size_mib\":256}", "logger machine "},
+		{ACTION_PUT_BOOT_SOURCE, "boot-source", "{\"kernel_image_path\":\"k\"}", "logger machine boot(k) "},
+		{ACTION_PUT_DRIVE, "drives[0]", "{\"drive_id\":\"a\",\"is_root_device\":true}",
+			"logger machine boot(k) drive(a) "},
 	};
 	char message[256];
 	struct err e;
@@ -305,7 +308,8 @@ static void test_refusals_of_the_handler(void **state)
 		struct fake f = {.refuse = rows[i].refuse, .refuses = true};
 
 		assert_int_equal(apply(&f, text, &e), -EINVAL);
-		(void)snprintf(message, sizeof(message), CONTENT "%s: Some error: the reason.", rows[i].where);
+		(void)snprintf(message, sizeof(message), CONTENT "%s: Some error: the reason. (given: %s)",
+			rows[i].where, rows[i].given);
 		assert_string_equal(e.msg, message);
 		assert_string_equal(f.order, rows[i].order);
 	}
@@ -315,6 +319,33 @@ static void test_refusals_of_the_handler(void **state)
 		assert_int_equal(apply(&f, text, &e), -ECANCELED);
 		assert_string_equal(e.msg, "Could not Start MicroVM from one single json: Some error: the reason.");
 	}
+}
+
+static void test_long_sections_are_cut(void **state)
+{
+	struct fake f = {.refuse = ACTION_PUT_BOOT_SOURCE, .refuses = true};
+	char text[2000];
+	struct err e;
+
+	(void)state;
+	(void)snprintf(text, sizeof(text), "{\"boot-source\":{\"kernel_image_path\":\"%01500d\"}," DRIVES "}", 0);
+	assert_int_equal(apply(&f, text, &e), -EINVAL);
+	assert_true(strlen(e.msg) < 320);
+	assert_non_null(strstr(e.msg, "(given: {\"kernel_image_path\":\"000"));
+	assert_non_null(strstr(e.msg, "000...)"));
+}
+
+static void test_nested_fields_are_named(void **state)
+{
+	(void)state;
+	expect_refused("{" BOOT ",\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true,\"rate_limiter\":{\"ops\":{"
+				"\"size\":\"x\"}}}]}",
+		CONTENT
+		"drives[0].rate_limiter.ops.size: invalid type: string \"x\", expected u64 at line 1 column 122");
+	expect_refused(
+		"{" BOOT
+		",\"drives\":[{\"drive_id\":\"a\",\"is_root_device\":true,\"rate_limiter\":{\"ops\":{\"size\":1}}}]}",
+		CONTENT "drives[0].rate_limiter.ops: missing field `refill_time` at line 1 column 121");
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
@@ -412,10 +443,12 @@ int main(void)
 		cmocka_unit_test(test_bad_fields),
 		cmocka_unit_test(test_bad_boot_source),
 		cmocka_unit_test(test_bad_drives),
+		cmocka_unit_test(test_nested_fields_are_named),
 		cmocka_unit_test(test_syntax),
 		cmocka_unit_test(test_depth_is_bounded),
 		cmocka_unit_test(test_too_many_drives),
 		cmocka_unit_test(test_refusals_of_the_handler),
+		cmocka_unit_test(test_long_sections_are_cut),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_unreadable_files),
 		cmocka_unit_test(test_huge_file_is_not_read),
