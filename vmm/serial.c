@@ -32,6 +32,7 @@
 #define LCR_DLAB 0x80
 
 #define MCR_MASK 0x1f
+#define MCR_OUT2 0x08 /* on a PC: the gate of the interrupt line, which drivers open for good */
 #define MCR_LOOP 0x10
 
 #define LSR_DATA 0x01
@@ -99,6 +100,15 @@ static uint8_t rx_pop(struct serial *s)
 	return byte;
 }
 
+/*
+ * Does the guest take input by interrupt? All four enables at once are what a probe writes to see that the register is
+ * there (Linux's autoconfig); its driver clears the FIFO after that.
+ */
+static bool takes_input(const struct serial *s)
+{
+	return (s->ier & IER_RDI) && (s->ier != IER_MASK || (s->mcr & MCR_OUT2));
+}
+
 static void want_input(struct serial *s)
 {
 	if (s->input_wanted || s->in_fd < 0)
@@ -137,7 +147,7 @@ static void write_ier(struct serial *s, uint8_t value)
 		s->thre_pending = true;
 	if ((enabled & IER_THRI) || ((enabled & IER_RDI) && s->rx_len > 0) || ((enabled & IER_RLSI) && s->overrun))
 		irq_raise(s->irq);
-	if (enabled & IER_RDI)
+	if (takes_input(s))
 		want_input(s);
 	/* The guest begins or ends a burst: what it has sent so far is complete. */
 	serial_tx_push_locked(s);
@@ -145,8 +155,11 @@ static void write_ier(struct serial *s, uint8_t value)
 
 static void write_fcr(struct serial *s, uint8_t value)
 {
-	/* Clearing the transmitter clears nothing: for the guest its bytes have left already. */
-	if ((value & FCR_CLEAR_RX) || ((value ^ s->fcr) & FCR_ENABLE))
+	/*
+	 * Clearing the transmitter clears nothing: for the guest its bytes have left already. Nor does switching the FIFO on or
+	 * off, as it would on the chip: Linux does so after it has enabled the interrupt, and would lose what came between.
+	 */
+	if (value & FCR_CLEAR_RX)
 		rx_clear(s);
 	s->fcr = value & 0xc9;
 }
@@ -171,6 +184,8 @@ static void write_register(struct serial *s, uint32_t reg, uint8_t value)
 		break;
 	case REG_MCR:
 		s->mcr = value & MCR_MASK;
+		if (takes_input(s))
+			want_input(s);
 		break;
 	case REG_SCR:
 		s->scr = value;
@@ -185,7 +200,8 @@ static uint8_t read_lsr(struct serial *s)
 	uint8_t value = LSR_EMPTY | (s->rx_len > 0 ? LSR_DATA : 0) | (s->overrun ? LSR_OVERRUN : 0);
 
 	s->overrun = false;
-	if (++s->lsr_reads >= LSR_READS_OF_POLLER)
+	/* While KVM collects the writes between them, reads in a row mean nothing. */
+	if (!s->collect.on && ++s->lsr_reads >= LSR_READS_OF_POLLER)
 		want_input(s);
 	return value;
 }
