@@ -326,6 +326,22 @@ static void malformed(void **state)
 	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
 }
 
+/* dev_readable behind dev_writable: the ring is sound, so the request alone fails. */
+static void misordered(void **state)
+{
+	(void)state;
+	guest_ring_desc(&ring, 0, HDR_AT, 16, N | W, 1);
+	guest_ring_desc(&ring, 1, DATA_AT, 512, N, 2);
+	guest_ring_desc(&ring, 2, STATUS_AT, 1, W, 0);
+	guest_ring_offer(&ring, 0);
+	kick();
+	(void)run_loop();
+	expect_used(0, 0);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0xf);
+	next_slot = 1;
+	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
 static void host_errors(void **state)
 {
 	(void)state;
@@ -407,6 +423,19 @@ static void many_requests(void **state)
 	assert_int_equal(read(irq.fd, &edges, sizeof(edges)), sizeof(edges));
 	assert_int_equal(edges, 1);
 	assert_int_equal(guest_ring_avail_event(&ring), 85);
+}
+
+/* A flush may take long, so it ends a turn. */
+static void flush_ends_a_turn(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		(void)offer(VIRTIO_BLK_T_FLUSH, 0, DATA_AT, 0);
+	kick();
+	assert_int_equal(evloop_turn(loop, 0), 1);
+	assert_int_equal(guest_ring_used_idx(&ring), 1);
+	assert_int_equal(run_loop(), 2);
+	assert_int_equal(guest_ring_used_idx(&ring), 3);
 }
 
 /* --- Broken queue, reset --- */
@@ -506,6 +535,45 @@ static void fast_path(void **state)
 	assert_int_equal(guest_fetched_twice(), 0);
 }
 
+/* Kicks that find nothing, too much, or a request that waits for the I/O thread already. */
+static void fast_path_odd_kicks(void **state)
+{
+	uint16_t head;
+
+	(void)state;
+	recreate((struct options){ .in_vcpu = true });
+	kick();
+	assert_int_equal(run_loop(), 0);
+	assert_int_equal(guest_ring_avail_event(&ring), 0);
+	head = offer(VIRTIO_BLK_T_OUT, 0, DATA_AT, 512);
+	kick();
+	(void)offer(VIRTIO_BLK_T_IN, 1, DATA_AT, 512);
+	kick();
+	assert_int_equal(guest_ring_used_idx(&ring), 0);
+	(void)run_loop();
+	expect_used(head, 1);
+	expect_used((uint16_t)(head + 3), 513);
+	/* Reset between the hand-over and the I/O thread: the request is gone. */
+	(void)offer(VIRTIO_BLK_T_OUT, 0, DATA_AT, 512);
+	host.n_calls = 0;
+	kick();
+	start();
+	(void)run_loop();
+	assert_int_equal(host.n_calls, 0);
+	assert_int_equal(guest_ring_used_idx(&ring), 0);
+	/* A broken ring is seen by the I/O thread. */
+	(void)offer(VIRTIO_BLK_T_IN, 0, MEM_SIZE, 512);
+	kick();
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0xf);
+	(void)run_loop();
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0x4f);
+	start();
+	guest_ring_set_idx(&ring, 5000);
+	kick();
+	(void)run_loop();
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0x4f);
+}
+
 static void fast_path_host_error(void **state)
 {
 	uint16_t head;
@@ -534,6 +602,7 @@ static void limited(void **state)
 	(void)offer(VIRTIO_BLK_T_IN, 1, DATA_AT, 512);
 	second = offer(VIRTIO_BLK_T_IN, 2, DATA_AT, 512);
 	kick();
+	assert_int_equal(count_of(&blk_get_stats(blk)->vcpu_read_count), 0);
 	(void)run_loop();
 	expect_used(first, 513);
 	expect_used((uint16_t)(first + 3), 513);
@@ -547,7 +616,14 @@ static void limited(void **state)
 	expect_used(second, 513);
 	assert_int_equal(count_of(&blk_get_stats(blk)->rate_limiter_event_count), 1);
 
-	/* A reset does not fill the buckets. */
+	/*
+	 * A reset does not fill the buckets; one request alone does not go past the limiter in the vCPU
+	 * thread.
+	 */
+	start();
+	(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	kick();
+	assert_int_equal(guest_ring_used_idx(&ring), 0);
 	start();
 	for (int i = 0; i < 3; i++)
 		(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
@@ -560,6 +636,36 @@ static void limited(void **state)
 	for (uint16_t i = 0; i < 3; i++)
 		expect_used((uint16_t)(3 * i), 513);
 	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
+}
+
+/* Bytes count for reads and writes only; a reset while the timer runs is not forgotten by the limiter. */
+static void limited_bytes(void **state)
+{
+	uint16_t head;
+
+	(void)state;
+	recreate((struct options){ .bandwidth = { 1024, 0, 100 } });
+	request(VIRTIO_BLK_T_OUT, 0, 1024, VIRTIO_BLK_S_OK, 1);
+	request(VIRTIO_BLK_T_GET_ID, 0, 512, VIRTIO_BLK_S_OK, 21);
+	request(VIRTIO_BLK_T_FLUSH, 0, 0, VIRTIO_BLK_S_OK, 1);
+	(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 1024);
+	kick();
+	(void)run_loop();
+	assert_int_equal(guest_ring_used_idx(&ring), 3);
+	guest_mmio_write(t, VIRTIO_MMIO_STATUS, 0);
+	for (int i = 0; i < 20 && count_of(&blk_get_stats(blk)->rate_limiter_event_count) == 0; i++)
+		assert_true(evloop_turn(loop, 100) >= 0);
+	assert_int_equal(count_of(&blk_get_stats(blk)->rate_limiter_event_count), 1);
+	start();
+	/* More than the bucket holds: at once, and then a long wait. */
+	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 2048);
+	kick();
+	(void)run_loop();
+	expect_used(head, 2049);
+	(void)offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	assert_int_equal(guest_ring_used_idx(&ring), 1);
 }
 
 /* --- PATCH --- */
@@ -668,10 +774,12 @@ static void backing_facts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(features_and_config), T(read_and_write), T(flush_and_others), T(read_only), T(malformed),
-		T(host_errors), T(large_request), T(long_request_in_slices), T(many_requests), T(broken_queue),
-		T(reset_with_a_request), T(fast_path), T(fast_path_host_error), T(limited), T(patch_size),
-		T(patch_shrinks_under_a_request), T(empty_disk), T(refused_backings), T(backing_facts),
+		T(features_and_config), T(read_and_write), T(flush_and_others), T(read_only),
+		T(malformed), T(misordered), T(host_errors), T(large_request),
+		T(long_request_in_slices), T(many_requests), T(flush_ends_a_turn), T(broken_queue),
+		T(reset_with_a_request), T(fast_path), T(fast_path_odd_kicks), T(fast_path_host_error),
+		T(limited), T(limited_bytes), T(patch_size), T(patch_shrinks_under_a_request),
+		T(empty_disk), T(refused_backings), T(backing_facts),
 	};
 
 	log_set_level(LOG_OFF);

@@ -350,7 +350,7 @@ static void activation_refused(void **state)
 	struct vq_geometry geo;
 
 	(void)state;
-	for (int wrong = 0; wrong < 4; wrong++) {
+	for (int wrong = 0; wrong < 5; wrong++) {
 		assert_int_equal(guest_mmio_negotiate(t, OFFERED), 0xb);
 		guest_mmio_set_queue(t, 0, &ring[0].geo);
 		geo = ring[1].geo;
@@ -362,6 +362,8 @@ static void activation_refused(void **state)
 			geo.device = MEM_SIZE;
 		if (wrong != 0)
 			guest_mmio_set_queue(t, 1, &geo);
+		if (wrong == 4)
+			wr(VIRTIO_MMIO_QUEUE_READY, 0); /* all right but for this */
 		wr(VIRTIO_MMIO_STATUS, 0xf);
 		assert_int_equal(rd(VIRTIO_MMIO_STATUS), 0x4f);
 		assert_int_equal(rd(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_INT_CONFIG_CHANGE);
