@@ -97,7 +97,7 @@ void serial_use_coalescing(struct serial *serial, const struct serial_coalescing
 
 /*
  * Stop coalescing for good and take what is collected; the ring is not touched afterwards. It is unmapped with the vCPUs, so
- * this comes before vcpus_destroy(); the vCPUs may still run.
+ * this comes before vcpus_destroy(); the vCPUs may still run. NULL allowed.
  */
 void serial_end_coalescing(struct serial *serial);
 

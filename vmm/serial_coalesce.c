@@ -142,6 +142,8 @@ void serial_use_coalescing(struct serial *serial, const struct serial_coalescing
 
 void serial_end_coalescing(struct serial *serial)
 {
+	if (!serial)
+		return;
 	(void)pthread_mutex_lock(&serial->lock);
 	collect_set(serial, false);
 	serial->collect.c.ring = NULL;
