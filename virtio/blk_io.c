@@ -62,8 +62,9 @@ enum blk_io_result blk_io_run(const struct blk_io_ops *ops, int fd, struct blk_x
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		x->error = n < 0 ? errno : 0;
 		if (n < 0)
-			return flags != 0 && errno == EAGAIN ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
+			return flags != 0 && x->error == EAGAIN ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
 		/* Capacity said that the bytes are there: the file shrank, or the disk is full. */
 		if (n == 0)
 			return flags != 0 ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;

@@ -35,6 +35,7 @@ struct blk_xfer {
 	uint64_t offset; /* bytes in the file, of the next byte */
 	uint64_t left;   /* bytes */
 	uint64_t done;   /* bytes really transferred */
+	int error;       /* after BLK_IO_FAILED: errno, 0 for the end of the file */
 	size_t first, n; /* elements of iov */
 	struct iovec iov[VQ_CHAIN_MAX];
 };

@@ -5,9 +5,12 @@
  */
 #include "virtio/blk_impl.h"
 
+#include <inttypes.h>
 #include <time.h>
 
 #include "virtio/chain.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
 
 /* What is left of a turn. */
 struct turn {
@@ -39,13 +42,23 @@ void blk_complete_status(struct blk *blk, uint8_t status, uint64_t data)
 	complete(blk, (uint32_t)(data + sizeof(status)));
 }
 
+/* The operator's disk, not the guest, is at fault; but a guest decides how often, so the log is limited. */
+static void host_failed(struct blk *blk, const char *what, int errnum)
+{
+	char text[96];
+
+	blk_stat_add(&blk->stats.execute_fails, 1);
+	log_guest(LOG_ERROR, "%s: %s failed: %s", blk->vdev.name, what,
+		  errnum ? err_os_text(errnum, text, sizeof(text)) : "the file ends before the disk does");
+}
+
 static void complete_transfer(struct blk *blk, bool ok)
 {
 	struct blk_stats *st = &blk->stats;
 	uint64_t done = blk->xfer.done;
 
 	if (!ok)
-		blk_stat_add(&st->execute_fails, 1);
+		host_failed(blk, blk->xfer.is_write ? "write" : "read", blk->xfer.error);
 	if (blk->xfer.is_write) {
 		blk_stat_add(&st->write_bytes, done);
 		blk_stat_add(&st->write_count, ok);
@@ -73,6 +86,7 @@ static enum taken take_request(struct blk *blk)
 	if (v != VERDICT_OK) {
 		/* CONTRACT.md section 9: used length 0 and no status byte. */
 		blk_stat_add(&blk->stats.execute_fails, 1);
+		log_guest(LOG_WARN, "%s: malformed request", blk->vdev.name);
 		blk->req.head = blk->chain.head;
 		complete(blk, 0);
 		return TAKEN_BAD;
@@ -123,7 +137,10 @@ static void do_flush(struct blk *blk)
 {
 	int rc = blk_io_flush(blk->io, blk->backing.fd);
 
-	blk_stat_add(rc == 0 ? &blk->stats.flush_count : &blk->stats.execute_fails, 1);
+	if (rc == 0)
+		blk_stat_add(&blk->stats.flush_count, 1);
+	else
+		host_failed(blk, "flush", -rc);
 	blk_complete_status(blk, rc == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
 }
 
@@ -202,6 +219,9 @@ static bool charge(struct blk *blk)
 	blk->charged = ratelimit_take(&blk->limit, 1, transfer ? req->data_len : 0, evloop_now_ns());
 	if (!blk->charged)
 		blk_stat_add(&blk->stats.rate_limiter_throttled_events, 1);
+	else if (ratelimit_deadline(&blk->limit) != 0)
+		log_guest(LOG_ERROR, "%s: a request of %" PRIu64 " bytes is larger than the rate limiter's bucket; "
+			  "the next waits for it", blk->vdev.name, req->data_len);
 	arm_timer(blk);
 	return blk->charged;
 }

@@ -139,13 +139,13 @@ static void status_write(struct virtio_mmio *t, uint32_t val)
 		return;
 	}
 	if (!transition_exists(cur, next)) {
-		virtio_device_complain(dev, "status", val);
+		virtio_device_complain(dev, "change of status to", val);
 		return;
 	}
 	if (next == STATUS_NEGOTIATED) {
 		if (!features_acceptable(t)) {
 			/* 2.2.2: the driver sees that FEATURES_OK did not stick. */
-			virtio_device_complain(dev, "features", t->driver_features);
+			virtio_device_complain(dev, "FEATURES_OK with features", t->driver_features);
 			return;
 		}
 		dev->acked = t->driver_features;
@@ -262,7 +262,7 @@ static void queue_register_write(struct virtio_mmio *t, uint32_t off, uint32_t v
 		return;
 	case VIRTIO_MMIO_QUEUE_READY:
 		if (val > 1)
-			virtio_device_complain(t->dev, "QueueReady", val);
+			virtio_device_complain(t->dev, "QueueReady of", val);
 		else
 			q->ready = val == 1;
 		return;
