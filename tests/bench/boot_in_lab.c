@@ -179,10 +179,12 @@ static const char *exit_name(unsigned int code)
 		unsigned int code;
 		const char *name;
 	} names[] = {
-		{ 0x400, "npf" }, { 0x72, "cpuid" },	 { 0x7c, "msr" },     { 0x7b, "io" },	    { 0x78, "hlt" },
-		{ 0x60, "intr" }, { 0x64, "vintr" },	 { 0x81, "vmmcall" }, { 0x8d, "xsetbv" },   { 0x77, "pause" },
-		{ 0x76, "invd" }, { 0x89, "wbinvd" },	 { 0x10, "write_cr0" }, { 0x14, "write_cr4" }, { 0x0, "read_cr0" },
-		{ 0x4, "read_cr4" }, { 0x37, "write_dr7" }, { 0x65, "cr0_sel_write" }, { 0x6e, "rdtsc" }, { 0x74, "iret" }, { 0x79, "invlpg" }, { 0x18, "write_cr8" },
+		{ 0x400, "npf" },      { 0x72, "cpuid" },     { 0x7c, "msr" },	     { 0x7b, "io" },
+		{ 0x78, "hlt" },       { 0x60, "intr" },      { 0x64, "vintr" },     { 0x81, "vmmcall" },
+		{ 0x8d, "xsetbv" },    { 0x77, "pause" },     { 0x76, "invd" },	     { 0x89, "wbinvd" },
+		{ 0x00, "read_cr0" },  { 0x10, "write_cr0" }, { 0x65, "write_cr0_bits" }, { 0x04, "read_cr4" },
+		{ 0x14, "write_cr4" }, { 0x18, "write_cr8" }, { 0x37, "write_dr7" }, { 0x6e, "rdtsc" },
+		{ 0x74, "iret" },      { 0x79, "invlpg" },
 	};
 	static char number[16];
 
