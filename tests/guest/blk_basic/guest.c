@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A driver that keeps every rule: identification, read, write, flush, get-id, unknown request. */
+/* A driver that keeps every rule: identification, read, write, flush, get-id, unknown request. `disk: written` */
 #include "blk.h"
 
 void guest_main(void)
