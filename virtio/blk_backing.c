@@ -17,6 +17,7 @@
 
 #include "virtio/blk.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/sys.h"
 
 #define ERR_TEXT_MAX 96
 
@@ -54,7 +55,7 @@ static enum blk_nowait backing_nowait(int fd, const struct stat *st)
 
 	if (S_ISREG(st->st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
 		return BLK_NOWAIT_MEMORY;
-	if (preadv2(fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN)
+	if (sys_preadv2(fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN)
 		return BLK_NOWAIT_FLAG;
 	return BLK_NOWAIT_NEVER;
 }

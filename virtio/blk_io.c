@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <unistd.h>
 
-const struct blk_io_ops blk_io_host = { .preadv2 = preadv2, .pwritev2 = pwritev2, .fdatasync = fdatasync };
+#include "vmm/base/sys.h"
+
+const struct blk_io_ops blk_io_host = { .preadv2 = sys_preadv2, .pwritev2 = sys_pwritev2, .fdatasync = fdatasync };
 
 /*
  * Take @n transferred bytes off the front. They may end at any byte of any element (FC#5485: none is

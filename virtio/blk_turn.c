@@ -11,6 +11,7 @@
 #include "virtio/chain.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/base/sys.h"
 
 /* What is left of a turn. */
 struct turn {

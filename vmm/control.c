@@ -127,7 +127,9 @@ static bool legal_now(const struct control *c, const struct action *action, stru
 		return true;
 	case BEFORE_START:
 		if (started && action->type == ACTION_PUT_DRIVE)
-			control_fault(reply, "PCI is not enabled"); /* what a hot-plug on an MMIO machine answers (CONTRACT.md section 3) */
+			control_fault(
+				reply,
+				"PCI is not enabled"); /* what a hot-plug on an MMIO machine answers (CONTRACT.md section 3) */
 		else if (started)
 			control_fault(reply, "%s", FAULT_AFTER);
 		return !started;
@@ -225,6 +227,12 @@ int control_exit_code(const struct control *c)
 	int code = atomic_load(&c->exit_code);
 
 	return code == EXIT_NOT_REQUESTED ? EXIT_CODE_OK : code;
+}
+
+void control_emergency(struct control *c)
+{
+	if (c->machine)
+		machine_emergency(c->machine);
 }
 
 void control_destroy(struct control *c)

@@ -40,6 +40,9 @@ void control_request_exit(void *control, int code);
 /* The code asked for, or EXIT_CODE_OK. */
 int control_exit_code(const struct control *c);
 
+/* A fatal signal ends the process: put right what outlives it. Async-signal-safe. */
+void control_emergency(struct control *c);
+
 /* Stop the machine if there is one, close and free everything. NULL allowed. */
 void control_destroy(struct control *c);
 

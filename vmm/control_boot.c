@@ -41,8 +41,9 @@ static void load_kernel(struct control *c)
 	if (__builtin_mul_overflow(c->config.machine.mem_size_mib, MIB, &size)) {
 		char text[96];
 
-		c->load_rc = err_set(&c->load_err, -ENOMEM, "Invalid Memory Configuration: Cannot create mmap region: %s",
-				     err_os_text(ENOMEM, text, sizeof(text)));
+		c->load_rc =
+			err_set(&c->load_err, -ENOMEM, "Invalid Memory Configuration: Cannot create mmap region: %s",
+				err_os_text(ENOMEM, text, sizeof(text)));
 		return;
 	}
 	c->load_rc = gmem_create(&c->mem, size, gmem_pages_of(c->config.machine.huge_pages), &c->load_err);
@@ -65,14 +66,19 @@ static bool machine_valid(const struct config_machine *m, struct reply *reply)
 {
 	bool huge = m->huge_pages != HUGE_PAGES_NONE;
 
-	if (m->vcpu_count < 1 || m->vcpu_count > LAYOUT_MAX_VCPUS || (m->smt && m->vcpu_count > 1 && m->vcpu_count % 2)) {
-		control_fault(reply, "Machine config error: The number of vCPUs must be greater than 0, less than %d and must be 1 or "
-			     "an even number if SMT is enabled.", LAYOUT_MAX_VCPUS);
+	if (m->vcpu_count < 1 || m->vcpu_count > LAYOUT_MAX_VCPUS ||
+	    (m->smt && m->vcpu_count > 1 && m->vcpu_count % 2)) {
+		control_fault(reply,
+			      "Machine config error: The number of vCPUs must be greater than 0, less than %d and must "
+			      "be 1 or "
+			      "an even number if SMT is enabled.",
+			      LAYOUT_MAX_VCPUS);
 		return false;
 	}
 	if (m->mem_size_mib == 0 || (huge && m->mem_size_mib % 2)) {
-		control_fault(reply, "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured page "
-			     "size.");
+		control_fault(reply, "Machine config error: The memory size (MiB) is either 0, or not a multiple of "
+				     "the configured page "
+				     "size.");
 		return false;
 	}
 	return true;
@@ -135,14 +141,18 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 	/* O_NONBLOCK: a FIFO must not hold the API; what is not a kernel image is told at InstanceStart. */
 	kernel_fd = open(next->kernel_image_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (kernel_fd < 0) {
-		control_fault(reply, "Boot source error: The kernel file cannot be opened: %s", err_os_text(errno, text, sizeof(text)));
+		control_fault(reply, "Boot source error: The kernel file cannot be opened: %s",
+			      err_os_text(errno, text, sizeof(text)));
 		return;
 	}
 	if (next->initrd_path) {
 		initrd_fd = open(next->initrd_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 		if (initrd_fd < 0) {
-			control_fault(reply, "Boot source error: The initrd file cannot be opened due to invalid path or invalid "
-				     "permissions. %s", err_os_text(errno, text, sizeof(text)));
+			control_fault(
+				reply,
+				"Boot source error: The initrd file cannot be opened due to invalid path or invalid "
+				"permissions. %s",
+				err_os_text(errno, text, sizeof(text)));
 			return;
 		}
 	}
@@ -212,8 +222,9 @@ static int start(struct control *c, struct err *e)
 	if (c->kernel_fd < 0)
 		return err_set(e, -EINVAL, "Cannot start microvm without kernel configuration.");
 	if (c->config.machine.cpu_template != CPU_TEMPLATE_NONE)
-		return err_set(e, -ENOTSUP, "Configure CPU: static CPU templates are not available in this Mayfly yet: leave "
-					    "cpu_template out or set it to 'None'.");
+		return err_set(e, -ENOTSUP,
+			       "Configure CPU: static CPU templates are not available in this Mayfly yet: leave "
+			       "cpu_template out or set it to 'None'.");
 	if (!c->mem) {
 		load_kernel(c); /* again: the file or the host's memory may have been put right meanwhile */
 		if (c->load_rc) {

@@ -44,7 +44,9 @@ static bool drive_acceptable(const struct control *c, const struct config_drive 
 		return false;
 	}
 	if (d->has_io_engine && d->io_engine == IO_ENGINE_ASYNC) {
-		control_fault(reply, DRIVE_FAULT "io_engine 'Async' is not available in this Mayfly yet: use 'Sync' or leave the field out.");
+		control_fault(
+			reply, DRIVE_FAULT
+			"io_engine 'Async' is not available in this Mayfly yet: use 'Sync' or leave the field out.");
 		return false;
 	}
 	for (size_t i = 0; i < c->config.n_drives; i++) {
@@ -54,7 +56,8 @@ static bool drive_acceptable(const struct control *c, const struct config_drive 
 		}
 	}
 	if (place == CONFIG_MAX_DRIVES) {
-		control_fault(reply, DRIVE_FAULT "drive '%s': a microVM can have at most %d drives.", d->drive_id, CONFIG_MAX_DRIVES);
+		control_fault(reply, DRIVE_FAULT "drive '%s': a microVM can have at most %d drives.", d->drive_id,
+			      CONFIG_MAX_DRIVES);
 		return false;
 	}
 	return true;
@@ -131,7 +134,8 @@ void control_patch_drive(struct control *c, struct action *action, struct reply 
 		return;
 	}
 	if (!patch->path_on_host && !patch->rate_limiter.present) {
-		control_fault(reply, PATCH_DRIVE_FAULT "Running method expected different backend. Please verify the request arguments.");
+		control_fault(reply, PATCH_DRIVE_FAULT
+			      "Running method expected different backend. Please verify the request arguments.");
 		return;
 	}
 	if (patch->path_on_host) {

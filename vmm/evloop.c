@@ -17,6 +17,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/sys.h"
 
 /* Handlers called in one turn before the timers are looked at and the set is asked again; epoll rotates what is ready. */
 #define TURN_EVENTS 32
@@ -249,7 +250,7 @@ static int wait_ready(struct evloop *loop, uint64_t wait_ns)
 	int n, wait_ms = -1;
 
 	if (!loop->no_pwait2) {
-		n = epoll_pwait2(loop->epoll_fd, loop->ready, TURN_EVENTS, wait_ns == NO_DEADLINE ? NULL : &ts, NULL);
+		n = sys_epoll_pwait2(loop->epoll_fd, loop->ready, TURN_EVENTS, wait_ns == NO_DEADLINE ? NULL : &ts);
 		if (n >= 0 || errno != ENOSYS)
 			return n < 0 ? -errno : n;
 		loop->no_pwait2 = true;

@@ -152,7 +152,8 @@ static int add_legacy_devices(struct machine *m, const struct machine_params *p,
 }
 
 /* Put transport @d of a virtio device on the bus and connect its queues' kicks and its interrupt. */
-static int attach_virtio(struct machine *m, struct machine_disk *d, struct virtio_device *dev, uint32_t gsi, struct err *e)
+static int attach_virtio(struct machine *m, struct machine_disk *d, struct virtio_device *dev, uint32_t gsi,
+			 struct err *e)
 {
 	struct virtio_mmio_config config = {
 		.dev = dev, .mem = m->mem, .irq = &d->irq, .loop = m->loop, .kick_in_vcpu = true};
@@ -210,8 +211,10 @@ static int add_disk(struct machine *m, const struct machine_drive *drive, struct
 static int add_disks(struct machine *m, const struct machine_params *p, struct err *e)
 {
 	if (p->n_drives > LAYOUT_MAX_VIRTIO)
-		return err_set(e, -ENOSPC, "Could not allocate GSI: The requested resource is not available. A microVM can have "
-					   "%d virtio devices, %zu are configured.", LAYOUT_MAX_VIRTIO, p->n_drives);
+		return err_set(e, -ENOSPC,
+			       "Could not allocate GSI: The requested resource is not available. A microVM can have "
+			       "%d virtio devices, %zu are configured.",
+			       LAYOUT_MAX_VIRTIO, p->n_drives);
 	for (size_t i = 0; i < p->n_drives; i++) {
 		int rc = add_disk(m, &p->drives[i], e);
 
@@ -428,15 +431,23 @@ int machine_update_drive_limits(struct machine *m, const char *id, const struct 
 
 	if (!d)
 		return err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
-	blk_update_limits(d->blk, limits->has_bandwidth ? &limits->bandwidth : NULL, limits->has_ops ? &limits->ops : NULL);
+	blk_update_limits(d->blk, limits->has_bandwidth ? &limits->bandwidth : NULL,
+			  limits->has_ops ? &limits->ops : NULL);
 	return 0;
+}
+
+void machine_emergency(struct machine *m)
+{
+	serial_console_leave(&m->console);
 }
 
 void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
-	vcpus_destroy(m->vcpus); /* first: from here on nobody but this thread touches the devices */
+	if (m->serial)
+		serial_end_coalescing(m->serial); /* its ring goes with the vCPUs */
+	vcpus_destroy(m->vcpus);		  /* first: from here on nobody but this thread touches the devices */
 	for (size_t i = 0; i < m->n_disks; i++) {
 		struct machine_disk *d = &m->disk[i];
 

@@ -80,6 +80,9 @@ int machine_update_drive(struct machine *m, const char *id, struct blk_backing *
 int machine_update_drive_limits(struct machine *m, const char *id, const struct machine_limits *limits,
 				struct err *e) MUST_USE;
 
+/* The process is about to end without machine_destroy(): give the terminal back. Async-signal-safe. */
+void machine_emergency(struct machine *m);
+
 /* Stop and join the vCPUs, flush the console, free everything. NULL allowed. */
 void machine_destroy(struct machine *m);
 

@@ -44,6 +44,15 @@ static void on_terminate(void *ctx, int signo)
 		control_request_exit(m->control, EXIT_CODE_OK);
 }
 
+/* Signal context: the process ends at once. */
+static void on_emergency(void *ctx)
+{
+	const struct monitor *m = ctx;
+
+	if (m->control)
+		control_emergency(m->control);
+}
+
 /* Under Firecracker's name clients parse Firecracker's version. */
 static const char *own_version(const struct args *args)
 {
@@ -88,7 +97,7 @@ static int set_up(struct monitor *m, const struct args *args, struct err *e)
 	};
 	int rc;
 
-	rc = signals_install(on_terminate, NULL, m, e);
+	rc = signals_install(on_terminate, on_emergency, m, e);
 	if (rc)
 		return rc;
 	rc = evloop_create(&m->loop, e);

@@ -27,7 +27,7 @@ static const struct fatal_signal {
 /* A signal handler has no argument of ours: what it needs is written once, before it is installed. */
 static struct {
 	void (*terminate)(void *ctx, int signo);
-	void (*emergency)(void);
+	void (*emergency)(void *ctx);
 	void *ctx;
 	_Atomic int terminated_by;
 } hooks;
@@ -65,8 +65,7 @@ static void on_fatal(int signo, siginfo_t *info, void *context)
 		log_error("Shutting down VM after intercepting a bad syscall (%d).", info->si_syscall);
 		code = EXIT_CODE_BAD_SYSCALL;
 	}
-	if (hooks.emergency)
-		hooks.emergency();
+	hooks.emergency(hooks.ctx);
 	_exit(code);
 }
 
@@ -82,7 +81,7 @@ static int install(int signo, const struct sigaction *action, struct err *e)
 	return 0;
 }
 
-int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(void), void *ctx, struct err *e)
+int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(void *ctx), void *ctx, struct err *e)
 {
 	static const int terminating[] = {SIGTERM, SIGINT, SIGQUIT};
 	struct sigaction term = {.sa_handler = on_terminate, .sa_flags = (int)SA_RESETHAND};

@@ -18,10 +18,10 @@
 
 /*
  * Install all handlers. @terminate is called, in signal context, with the first TERM, INT or QUIT; it must be
- * async-signal-safe. @emergency, NULL allowed, is called before the process ends from a fatal signal, to put the terminal right.
+ * async-signal-safe. @emergency is called likewise before the process ends from a fatal signal, to put the terminal right.
  * 0, or negative errno with @e.
  */
-int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(void), void *ctx, struct err *e) MUST_USE;
+int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(void *ctx), void *ctx, struct err *e) MUST_USE;
 
 /* The TERM, INT or QUIT that asked for the end, or 0. */
 int signals_terminated_by(void);

@@ -2,10 +2,10 @@
 /*
  * The controller without KVM: which action is legal when, every semantic rule and its text (CONTRACT.md sections 3 to 5).
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <fcntl.h>
@@ -105,8 +105,9 @@ static struct action machine(uint8_t vcpus, uint64_t mib, bool smt, enum config_
 
 static struct action drive(const char *id, const char *path, bool root)
 {
-	return (struct action){.type = ACTION_PUT_DRIVE,
-			       .drive = {.drive_id = strdup(id), .path_on_host = path ? strdup(path) : NULL, .is_root_device = root}};
+	return (struct action){
+		.type = ACTION_PUT_DRIVE,
+		.drive = {.drive_id = strdup(id), .path_on_host = path ? strdup(path) : NULL, .is_root_device = root}};
 }
 
 static struct action boot(const char *kernel, const char *initrd, const char *args)
@@ -128,8 +129,8 @@ static const struct vm_config *config(void)
 
 static void test_not_before_the_start(void **state)
 {
-	static const enum action_type types[] = {ACTION_PATCH_DRIVE, ACTION_FLUSH_METRICS, ACTION_SEND_CTRL_ALT_DEL, ACTION_PAUSE,
-						 ACTION_RESUME};
+	static const enum action_type types[] = {ACTION_PATCH_DRIVE, ACTION_FLUSH_METRICS, ACTION_SEND_CTRL_ALT_DEL,
+						 ACTION_PAUSE, ACTION_RESUME};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -153,10 +154,12 @@ static void test_instance(void **state)
 
 static void test_machine_limits(void **state)
 {
-	static const char vcpu_text[] = "Machine config error: The number of vCPUs must be greater than 0, less than 32 and must be 1 or "
-					"an even number if SMT is enabled.";
-	static const char mem_text[] = "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured "
-				       "page size.";
+	static const char vcpu_text[] =
+		"Machine config error: The number of vCPUs must be greater than 0, less than 32 and must be 1 or "
+		"an even number if SMT is enabled.";
+	static const char mem_text[] =
+		"Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured "
+		"page size.";
 	struct action a;
 
 	(void)state;
@@ -193,7 +196,8 @@ static void test_patch_merges(void **state)
 	assert_int_equal(config()->machine.mem_size_mib, 512);
 	assert_int_equal(config()->machine.vcpu_count, 2);
 	assert_true(config()->machine.smt);
-	a = (struct action){.type = ACTION_PATCH_MACHINE, .machine_patch = {.has_vcpu_count = true, .machine = {.vcpu_count = 3}}};
+	a = (struct action){.type = ACTION_PATCH_MACHINE,
+			    .machine_patch = {.has_vcpu_count = true, .machine = {.vcpu_count = 3}}};
 	refuses(&a, "The number of vCPUs");
 	assert_int_equal(config()->machine.vcpu_count, 2);
 }
@@ -207,7 +211,8 @@ static void test_boot_source_faults_keep_the_old_one(void **state)
 	a = boot("/nonexistent", NULL, NULL);
 	refuses(&a, "Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)");
 	a = boot(path_of("kernel"), "/nonexistent", NULL);
-	refuses(&a, "Boot source error: The initrd file cannot be opened due to invalid path or invalid permissions. No such file or "
+	refuses(&a, "Boot source error: The initrd file cannot be opened due to invalid path or invalid permissions. "
+		    "No such file or "
 		    "directory (os error 2)");
 	a = boot(path_of("kernel"), NULL, "tab\there");
 	refuses(&a, "Boot source error: The kernel command line is invalid: ");
@@ -248,7 +253,8 @@ static void test_absurd_memory_can_be_corrected(void **state)
 		a = machine(1, sizes[i], false, HUGE_PAGES_NONE);
 		accepts(&a);
 		a = (struct action){.type = ACTION_INSTANCE_START};
-		refuses(&a, "Start microvm error: Invalid Memory Configuration: Cannot create mmap region: Out of memory (os error 12)");
+		refuses(&a, "Start microvm error: Invalid Memory Configuration: Cannot create mmap region: Out of "
+			    "memory (os error 12)");
 	}
 	a = machine(1, 128, false, HUGE_PAGES_NONE);
 	accepts(&a);
@@ -289,7 +295,8 @@ static void test_bad_drives(void **state)
 	(void)state;
 	refuses(&a, "Drive config error: Unable to create the virtio block device: Invalid block config.");
 	a = drive("a", "/nonexistent", false);
-	refuses(&a, "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: No such file "
+	refuses(&a, "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
+		    "file: No such file "
 		    "or directory (os error 2) /nonexistent");
 	a = drive("a", "/tmp", false);
 	refuses(&a, "Error manipulating the backing file: ");

@@ -7,8 +7,8 @@
 #include <string.h>
 
 /*
- * The reference is linked with musl and clients compare its texts, so where glibc's untranslated words differ for an error
- * that a monitor meets, musl's stand here.
+ * The reference is linked with musl and clients compare its texts. So are our static programs; for the others, musl's
+ * words stand here where glibc's untranslated ones differ for an error that a monitor meets.
  */
 static const struct {
 	int errnum;
@@ -34,6 +34,15 @@ static const struct {
 	{ENOBUFS, "No buffer space available"},
 };
 
+static const char *libc_text(int errnum)
+{
+#ifdef __GLIBC__
+	return strerrordesc_np(errnum); /* without translation, and without the locale machinery */
+#else
+	return strerror(errnum);
+#endif
+}
+
 static const char *os_text(int errnum)
 {
 	const char *text;
@@ -42,7 +51,7 @@ static const char *os_text(int errnum)
 		if (musl_texts[i].errnum == errnum)
 			return musl_texts[i].text;
 	}
-	text = strerrordesc_np(errnum);
+	text = libc_text(errnum);
 	return text ? text : "Unknown error";
 }
 
