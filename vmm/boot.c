@@ -26,7 +26,10 @@ struct head {
 	uint8_t bytes[HEAD_LEN];
 };
 
-/* Ask for huge pages where the kernel goes and where it allocates first, before the copy touches them. */
+/*
+ * Ask for huge pages where the kernel goes and where it allocates first, before the copy touches them. An image counts
+ * whole, its gaps too: Linux gives the pages between its segments to the allocator, which hands them out first.
+ */
 static void advise_kernel(struct gmem *mem, const struct image_plan *plan, const struct boot_kernel *kernel)
 {
 	const struct boot_huge_rule rule = {
@@ -34,18 +37,19 @@ static void advise_kernel(struct gmem *mem, const struct image_plan *plan, const
 		.low_blocks = boot_huge_default.low_blocks,
 		.page_array = false, /* where it goes depends on the initrd */
 	};
-	struct boot_range loaded[IMAGE_MAX_SEGMENTS + 1];
+	struct boot_range filled[2];
 	struct boot_huge_plan huge;
-	size_t i;
+	size_t n = 0;
+	gpa_t start, end;
 
-	for (i = 0; i < plan->n_segments; i++)
-		loaded[i] = (struct boot_range){.base = plan->segment[i].gpa, .len = plan->segment[i].mem_len};
+	image_extent(plan, &start, &end);
+	filled[n++] = (struct boot_range){.base = start, .len = end.v - start.v};
 	if (kernel->is_bzimage) {
 		/* The two may overlap in their last or first block, which then counts twice: it is advice. */
-		loaded[i++] = (struct boot_range){.base = kernel->work_start,
+		filled[n++] = (struct boot_range){.base = kernel->work_start,
 						  .len = kernel->end.v - kernel->work_start.v};
 	}
-	boot_huge_plan(mem, &rule, loaded, i, NULL, &huge);
+	boot_huge_plan(mem, &rule, filled, n, NULL, &huge);
 	boot_huge_apply(&huge, mem);
 }
 
