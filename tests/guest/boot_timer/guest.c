@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Only the byte 123 at offset 0 of the boot timer's page says that the guest has booted. `args: --boot-timer` `log: Guest-boot-time` */
+/*
+ * Only the byte 123 at offset 0 of the boot timer's page says that the guest has booted.
+ * `args: --boot-timer` `log: Guest-boot-time`
+ */
 #include "guest.h"
 
 void guest_main(void)

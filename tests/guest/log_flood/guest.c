@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Thirty thousand illegal accesses and fifty broken queues: the log stays small. */
+/* Ten thousand illegal accesses and fifty broken queues: the log stays small. */
 #include "blk.h"
 
 void guest_main(void)
 {
-	for (unsigned i = 0; i < 30000; i++)
+	for (unsigned i = 0; i < 10000; i++)
 		reg_write(REG_QUEUE_NUM, i);
 	for (unsigned i = 0; i < 50; i++) {
 		if (!blk_start())
