@@ -216,13 +216,14 @@ void monitor_call(struct monitor *m, const char *method, const char *path, const
 uint64_t monitor_wait_mark(struct monitor *m)
 {
 	char buf[4096];
+	uint64_t end_ns = bench_now_ns() + WAIT_MS * 1000000ull;
 
 	for (;;) {
 		struct pollfd p = { .fd = m->out_fd, .events = POLLIN };
 		ssize_t n = poll(&p, 1, WAIT_MS) > 0 ? read(m->out_fd, buf, sizeof(buf)) : -1;
 		uint64_t now = bench_now_ns();
 
-		if (n <= 0)
+		if (n <= 0 || now > end_ns) /* a guest may also talk for ever */
 			monitor_failed(m, "the guest did not reach user space");
 		if (memchr(buf, BENCH_MARK, (size_t)n) != NULL)
 			return now;

@@ -31,6 +31,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -314,6 +315,8 @@ struct run {
 
 static void start_cmd(const struct config *c, struct run *r)
 {
+	/* As systemd gives it on a usual host; the kernel's own hard limit is 4096. */
+	const struct rlimit files = { .rlim_cur = 1024, .rlim_max = 524288 };
 	int in[2], out[2], err[2];
 	sigset_t mask;
 
@@ -337,6 +340,7 @@ static void start_cmd(const struct config *c, struct run *r)
 		sigprocmask(SIG_UNBLOCK, &mask, NULL);
 		signal(SIGPIPE, SIG_DFL);
 		setsid();
+		setrlimit(RLIMIT_NOFILE, &files);
 		for (char **e = c->envp; *e != NULL; e++)
 			if (strncmp(*e, "PATH=", 5) == 0)
 				path = *e + 5;
