@@ -114,7 +114,7 @@ void boot_huge_plan(const struct gmem *mem, const struct boot_huge_rule *rule, c
 	struct boot_huge_plan plan = {0};
 
 	if (rule->low_blocks > 0 && rule->low_blocks * BLOCK <= last->size)
-		add(&plan, last->base.v, last->base.v + rule->low_blocks * BLOCK);
+		add(&plan, last->base.v > 0 ? last->base.v : BLOCK, last->base.v + rule->low_blocks * BLOCK);
 	add_filled(mem, rule->fill_percent, loaded, n_loaded, &plan);
 	if (rule->page_array)
 		add_page_array(mem, initrd, &plan);

@@ -202,6 +202,7 @@ int control_create(struct control **out, const struct control_params *params, st
 	c->params = *params;
 	c->handler = (struct action_handler){.handle = handle, .ctx = c};
 	c->kernel_fd = c->initrd_fd = -1;
+	c->kvm.dev_fd = c->kvm.vm_fd = -1;
 	atomic_store(&c->exit_code, EXIT_NOT_REQUESTED);
 	vm_config_init(&c->config);
 	*out = c;
@@ -240,6 +241,7 @@ void control_destroy(struct control *c)
 	if (!c)
 		return;
 	machine_destroy(c->machine);
+	kvm_fini(&c->kvm);
 	gmem_destroy(c->mem);
 	for (size_t i = 0; i < c->config.n_drives; i++)
 		blk_backing_close(&c->backing[i]);

@@ -8,6 +8,8 @@
 #include "vmm/control_impl.h"
 #include "vmm/layout.h"
 
+#define KVM_PATH "/dev/kvm"
+
 /* ---- guest memory and kernel --------------------------------------------------------------------------------------- */
 
 static enum gmem_pages gmem_pages_of(enum config_huge_pages huge)
@@ -27,6 +29,22 @@ static void unload_kernel(struct control *c)
 {
 	gmem_destroy(c->mem);
 	c->mem = NULL;
+}
+
+/* An open VM in c->kvm: 0, or negative errno with @e. */
+static int prepare_vm(struct control *c, struct err *e)
+{
+	int rc;
+
+	if (c->kvm.vm_fd >= 0)
+		return 0;
+	rc = kvm_open(&c->kvm, KVM_PATH, e);
+	if (rc)
+		return rc;
+	rc = kvm_create_vm(&c->kvm, e);
+	if (rc)
+		kvm_fini(&c->kvm);
+	return rc;
 }
 
 /* Map guest memory as configured and read the kernel into it. The verdict is kept for InstanceStart. */
@@ -58,6 +76,7 @@ static void load_kernel(struct control *c)
 		return;
 	}
 	log_debug("%s", boot_kernel_text(&c->kernel));
+	(void)prepare_vm(c, NULL); /* a head start for InstanceStart, which tries again and says what is wrong */
 }
 
 /* ---- configuration ------------------------------------------------------------------------------------------------- */
@@ -179,6 +198,7 @@ static int build_machine(struct control *c, struct err *e)
 	const struct config_bucket *serial = &c->serial.rate_limiter;
 	struct machine_params p = {
 		.loop = c->params.loop,
+		.kvm = &c->kvm,
 		.mem = &c->mem,
 		.kernel = &c->kernel,
 		.initrd_fd = c->initrd_fd,
@@ -232,6 +252,9 @@ static int start(struct control *c, struct err *e)
 			return c->load_rc;
 		}
 	}
+	rc = prepare_vm(c, e);
+	if (rc)
+		return rc;
 	rc = build_machine(c, e);
 	if (rc)
 		return rc;

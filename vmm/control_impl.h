@@ -15,6 +15,7 @@
 #include "vmm/boot.h"
 #include "vmm/control.h"
 #include "vmm/gmem.h"
+#include "vmm/kvm.h"
 #include "vmm/machine.h"
 
 struct control {
@@ -34,6 +35,8 @@ struct control {
 	struct boot_kernel kernel;
 	int load_rc;
 	struct err load_err;
+
+	struct kvm kvm; /* the VM, made ready with the kernel; closed (vm_fd -1) when there is none yet */
 
 	struct machine *machine;
 };

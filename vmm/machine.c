@@ -24,8 +24,6 @@
 #include "vmm/serial_console.h"
 #include "vmm/vcpu.h"
 
-#define KVM_PATH "/dev/kvm"
-
 /* How long the end of a machine waits for a reader to take the console's last lines. */
 #define SERIAL_FLUSH_MS 500
 
@@ -311,12 +309,6 @@ static int build(struct machine *m, const struct machine_params *p, struct err *
 {
 	int rc;
 
-	rc = kvm_open(&m->kvm, KVM_PATH, e);
-	if (rc)
-		return rc;
-	rc = kvm_create_vm(&m->kvm, e);
-	if (rc)
-		return rc;
 	rc = kvm_set_memory(&m->kvm, m->mem, p->track_dirty_pages, e);
 	if (rc)
 		return rc;
@@ -342,7 +334,8 @@ static struct machine *machine_alloc(const struct machine_params *p)
 	m->mem = *p->mem;
 	m->exit_requested = p->exit_requested;
 	m->ctx = p->ctx;
-	m->kvm.dev_fd = m->kvm.vm_fd = -1;
+	m->kvm = *p->kvm;
+	p->kvm->dev_fd = p->kvm->vm_fd = -1;
 	m->serial_irq.fd = m->keyboard_irq.fd = -1;
 	m->console = (struct serial_console){.in_fd = -1, .out_fd = -1, .in_flags = -1, .out_flags = -1};
 	for (size_t i = 0; i < LAYOUT_MAX_VIRTIO; i++)

@@ -26,6 +26,7 @@
 #define EXIT_CODE_OK 0
 #define EXIT_CODE_GENERIC 1
 
+struct kvm;
 struct machine;
 
 /* Which buckets of a drive's rate limiter are given; one that is not keeps what it is. */
@@ -44,6 +45,7 @@ struct machine_drive {
 
 struct machine_params {
 	struct evloop *loop;             /* borrowed, outlives the machine */
+	struct kvm *kvm;                 /* an open VM (kvm_create_vm); taken, also on failure: then it is closed */
 	struct gmem **mem;               /* holds the loaded kernel; taken on success (then NULL) */
 	const struct boot_kernel *kernel;
 	int initrd_fd;                   /* borrowed for the call; -1: none */

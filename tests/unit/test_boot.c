@@ -495,9 +495,9 @@ static void check_plan(uint64_t size, const struct boot_range *loaded, size_t n,
 static void huge_seen(void **state)
 {
 	const struct boot_range kernel[] = {{GPA(0x1000000), 0x685234}, {GPA(0x1800000), 0x218000}};
-	static const uint64_t at_128[][2] = {{0, 2}, {8, 11}, {12, 13}, {62, 63}};
-	static const uint64_t at_256[][2] = {{0, 2}, {8, 11}, {12, 13}, {125, 127}};
-	static const uint64_t at_1024[][2] = {{0, 2}, {8, 11}, {12, 13}, {503, 511}};
+	static const uint64_t at_128[][2] = {{1, 2}, {8, 11}, {12, 13}, {62, 63}};
+	static const uint64_t at_256[][2] = {{1, 2}, {8, 11}, {12, 13}, {125, 127}};
+	static const uint64_t at_1024[][2] = {{1, 2}, {8, 11}, {12, 13}, {503, 511}};
 	static const uint64_t at_3584[][2] = {{2048, 2050}, {8, 11}, {12, 13}, {2275, 2303}};
 
 	(void)state;
@@ -512,11 +512,11 @@ static void huge_borders(void **state)
 	const struct boot_range half = {GPA(20 * MIB), MIB}, more = {GPA(20 * MIB), MIB + 1};
 	const struct boot_range initrd = {GPA(120 * MIB - 4096), 8 * MIB};
 	const struct boot_range all = {GPA(MIB), 127 * MIB};
-	static const uint64_t without[][2] = {{0, 2}, {62, 63}};
-	static const uint64_t with[][2] = {{0, 2}, {10, 11}, {62, 63}};
-	static const uint64_t below_initrd[][2] = {{0, 2}, {58, 59}};
-	static const uint64_t everything[][2] = {{0, 64}};
-	static const uint64_t tiny[][2] = {{0, 2}};
+	static const uint64_t without[][2] = {{1, 2}, {62, 63}};
+	static const uint64_t with[][2] = {{1, 2}, {10, 11}, {62, 63}};
+	static const uint64_t below_initrd[][2] = {{1, 2}, {58, 59}};
+	static const uint64_t everything[][2] = {{1, 64}};
+	static const uint64_t tiny[][2] = {{1, 2}};
 
 	(void)state;
 	check_plan(128 * MIB, &half, 1, NULL, without, 2); /* exactly half is not more than half */
