@@ -516,14 +516,14 @@ static void huge_borders(void **state)
 	static const uint64_t with[][2] = {{1, 2}, {10, 11}, {62, 63}};
 	static const uint64_t below_initrd[][2] = {{1, 2}, {58, 59}};
 	static const uint64_t everything[][2] = {{1, 64}};
-	static const uint64_t tiny[][2] = {{1, 2}};
+	static const uint64_t tiny[][2] = {{1, 2}, {0, 1}};
 
 	(void)state;
 	check_plan(128 * MIB, &half, 1, NULL, without, 2); /* exactly half is not more than half */
 	check_plan(128 * MIB, &more, 1, NULL, with, 3);
 	check_plan(128 * MIB, NULL, 0, &initrd, below_initrd, 2);
 	check_plan(128 * MIB, &all, 1, NULL, everything, 1);
-	check_plan(4 * MIB, NULL, 0, NULL, tiny, 1);
+	check_plan(4 * MIB, NULL, 0, NULL, tiny, 2);
 	check_plan(2 * MIB, NULL, 0, NULL, NULL, 0); /* no room for anything */
 	check_plan(MIB, NULL, 0, NULL, NULL, 0);
 }
