@@ -227,7 +227,7 @@ test: ## everything: packages, build, all tests; ends with "N passed, N failed, 
 	@tests/run all
 
 bench: all ## the figures of SPEC.md, one JSON line each
-	@tests/bench/run
+	@tests/bench/run --qemu
 
 demo: ## boot a Linux in a microVM, from nothing
 	@tests/demo/demo.sh

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
+#include "vmm/base/checked.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/cmdline.h"
@@ -47,28 +49,39 @@ static int prepare_vm(struct control *c, struct err *e)
 	return rc;
 }
 
-/* Map guest memory as configured and read the kernel into it. The verdict is kept for InstanceStart. */
+/* Map guest memory as configured into c->mem. 0, or negative errno with @e. */
+static int map_memory(struct control *c, struct err *e)
+{
+	const struct config_machine *m = &c->config.machine;
+	uint64_t size;
+	struct err why = {0};
+	int rc;
+
+	if (!checked_mul_u64(m->mem_size_mib, MIB, &size))
+		size = UINT64_MAX; /* no less absurd, and gmem says so */
+	rc = gmem_create(&c->mem, size, gmem_pages_of(m->huge_pages), &why);
+	if (!rc)
+		return 0;
+	if (m->huge_pages == HUGE_PAGES_2M)
+		return err_set(e, rc,
+			       "Invalid Memory Configuration: %.255s (mem_size_mib is %" PRIu64
+			       "; with huge_pages '2M' it takes %" PRIu64 " free pages of what /proc/sys/vm/nr_hugepages reserves)",
+			       why.msg, m->mem_size_mib, m->mem_size_mib / 2);
+	return err_set(e, rc,
+		       "Invalid Memory Configuration: %.255s (mem_size_mib is %" PRIu64 "; the host can't give that much)",
+		       why.msg, m->mem_size_mib);
+}
+
+/* Map guest memory and read the kernel into it. The verdict is kept for InstanceStart. */
 static void load_kernel(struct control *c)
 {
-	uint64_t size;
-
 	unload_kernel(c);
 	if (c->kernel_fd < 0)
 		return;
 	c->load_err = (struct err){0};
-	if (__builtin_mul_overflow(c->config.machine.mem_size_mib, MIB, &size)) {
-		char text[96];
-
-		c->load_rc =
-			err_set(&c->load_err, -ENOMEM, "Invalid Memory Configuration: Cannot create mmap region: %s",
-				err_os_text(ENOMEM, text, sizeof(text)));
+	c->load_rc = map_memory(c, &c->load_err);
+	if (c->load_rc)
 		return;
-	}
-	c->load_rc = gmem_create(&c->mem, size, gmem_pages_of(c->config.machine.huge_pages), &c->load_err);
-	if (c->load_rc) {
-		(void)err_wrap(&c->load_err, c->load_rc, "Invalid Memory Configuration");
-		return;
-	}
 	c->load_rc = boot_load_kernel(c->mem, c->kernel_fd, &c->kernel, &c->load_err);
 	if (c->load_rc) {
 		(void)err_wrap(&c->load_err, c->load_rc, "Cannot load kernel '%s'", c->config.boot.kernel_image_path);
@@ -89,15 +102,15 @@ static bool machine_valid(const struct config_machine *m, struct reply *reply)
 	    (m->smt && m->vcpu_count > 1 && m->vcpu_count % 2)) {
 		control_fault(reply,
 			      "Machine config error: The number of vCPUs must be greater than 0, less than %d and must "
-			      "be 1 or "
-			      "an even number if SMT is enabled.",
-			      LAYOUT_MAX_VCPUS);
+			      "be 1 or an even number if SMT is enabled. (vcpu_count is %u, smt is %s; %d is possible)",
+			      LAYOUT_MAX_VCPUS, m->vcpu_count, m->smt ? "true" : "false", LAYOUT_MAX_VCPUS);
 		return false;
 	}
 	if (m->mem_size_mib == 0 || (huge && m->mem_size_mib % 2)) {
-		control_fault(reply, "Machine config error: The memory size (MiB) is either 0, or not a multiple of "
-				     "the configured page "
-				     "size.");
+		control_fault(reply,
+			      "Machine config error: The memory size (MiB) is either 0, or not a multiple of the "
+			      "configured page size. (mem_size_mib is %" PRIu64 "; %s)",
+			      m->mem_size_mib, huge ? "with huge pages it must be even" : "give 1 or more");
 		return false;
 	}
 	return true;
@@ -160,8 +173,8 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 	/* O_NONBLOCK: a FIFO must not hold the API; what is not a kernel image is told at InstanceStart. */
 	kernel_fd = open(next->kernel_image_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (kernel_fd < 0) {
-		control_fault(reply, "Boot source error: The kernel file cannot be opened: %s",
-			      err_os_text(errno, text, sizeof(text)));
+		control_fault(reply, "Boot source error: The kernel file cannot be opened: %s (kernel_image_path '%.400s')",
+			      err_os_text(errno, text, sizeof(text)), next->kernel_image_path);
 		return;
 	}
 	if (next->initrd_path) {
@@ -170,8 +183,8 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 			control_fault(
 				reply,
 				"Boot source error: The initrd file cannot be opened due to invalid path or invalid "
-				"permissions. %s",
-				err_os_text(errno, text, sizeof(text)));
+				"permissions. %s (initrd_path '%.400s')",
+				err_os_text(errno, text, sizeof(text)), next->initrd_path);
 			return;
 		}
 	}
