@@ -21,8 +21,8 @@
 #define BODY_FIELD_MAX 80
 
 /*
- * The serde-like message: "missing field `x` at line 1 column 2", without prefix and full stop. Replies of the API are
- * this and no more; for people there is also the field whose value it is about ("rate_limiter.ops", "": the whole).
+ * The serde-like message: "missing field `x` at line 1 column 2", without prefix and full stop, and for people the field
+ * whose value it is about ("rate_limiter.ops", "": the whole).
  */
 struct body_fault {
 	char msg[BODY_FAULT_MAX];

@@ -346,6 +346,15 @@ static int read_all(int fd, const char *path, char **out, size_t *len, struct er
 	return 0;
 }
 
+/* Add the file's name to the message of a refusal. */
+static int name_file(struct err *e, const char *path)
+{
+	char reason[ERR_MSG_MAX];
+
+	memcpy(reason, e->msg, sizeof(reason));
+	return err_set(e, e->code, "%.400s (in '%.100s')", reason, path);
+}
+
 int config_file_apply(const char *path, const struct action_handler *handler, struct err *e)
 {
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -365,5 +374,6 @@ int config_file_apply(const char *path, const struct action_handler *handler, st
 	rc = read_all(fd, path, &text, &len, e);
 	if (rc)
 		return rc;
-	return config_file_apply_text(text, len, handler, e);
+	rc = config_file_apply_text(text, len, handler, e);
+	return rc ? name_file(e, path) : 0;
 }

@@ -133,7 +133,8 @@ static bool parse(struct call *c, enum config_table table, void *out)
 
 	if (!body_parse(c->msg->body, c->msg->body_len, table, out, &bad))
 		return true;
-	fault(c, "An error occurred when deserializing the json body of a request: %s.", bad.msg);
+	fault(c, "An error occurred when deserializing the json body of a request: %s.%s%s%s", bad.msg,
+	      bad.field[0] ? " (field `" : "", bad.field, bad.field[0] ? "`)" : "");
 	return false;
 }
 

@@ -330,6 +330,22 @@ static bool unlink_stale(const struct sockaddr_un *addr)
 	return unlink(addr->sun_path) == 0;
 }
 
+/* bind() failed with @errnum: say it, and what stands in the way. */
+static int bind_fault(const struct sockaddr_un *addr, int errnum, struct err *e)
+{
+	struct stat st;
+	char text[96];
+	const char *why = "";
+
+	if (errnum == ENOENT)
+		why = ": its folder does not exist";
+	else if (errnum == EADDRINUSE && lstat(addr->sun_path, &st) == 0)
+		why = S_ISSOCK(st.st_mode) ? ": another process listens there, choose another path or end that process"
+					   : ": there is something that is not a socket, choose another path or remove it";
+	return err_set(e, -errnum, "bind the API socket '%s': %s%s", addr->sun_path,
+		       err_os_text(errnum, text, sizeof(text)), why);
+}
+
 static int bind_path(struct api_server *s, struct err *e)
 {
 	const struct sockaddr *addr = (const struct sockaddr *)&s->addr;
@@ -341,7 +357,7 @@ static int bind_path(struct api_server *s, struct err *e)
 		rc = bind(s->listen_fd, addr, sizeof(s->addr));
 	}
 	if (rc)
-		return err_sys(e, -errno, "bind the API socket '%s'", s->addr.sun_path);
+		return bind_fault(&s->addr, errno, e);
 	if (lstat(s->addr.sun_path, &st) == 0) {
 		s->bound = true;
 		s->dev = st.st_dev;

@@ -170,6 +170,25 @@ static enum args_verdict bad(struct err *e)
 	return ARGS_BAD;
 }
 
+/* An argument that is no option: say what it looks like. */
+static void set_unexpected(const char *arg, struct err *e)
+{
+	const char *equals = strchr(arg, '=');
+
+	for (size_t i = 0; equals && strncmp(arg, "--", 2) == 0 && i < ARRAY_SIZE(options); i++) {
+		const struct option_row *row = &options[i];
+		size_t len = (size_t)(equals - arg) - 2;
+
+		if (strlen(row->name) != len || strncmp(arg + 2, row->name, len) != 0)
+			continue;
+		(void)err_set(e, 0, "Found argument '%.80s' which wasn't expected, or isn't valid in this context. %s--%s%s%s",
+			      arg, row->value ? "Give the value as an argument of its own: " : "The option takes no value: ",
+			      row->name, row->value ? " " : "", row->value ? row->value : "");
+		return;
+	}
+	(void)err_set(e, 0, "Found argument '%.80s' which wasn't expected, or isn't valid in this context.", arg);
+}
+
 static const struct option_row *find_option(const char *arg)
 {
 	if (strcmp(arg, "-h") == 0)
@@ -261,8 +280,7 @@ enum args_verdict args_parse(struct args *args, int argc, char *const *argv, str
 			break;
 		row = find_option(argv[i]);
 		if (!row) {
-			(void)err_set(e, 0, "Found argument '%.80s' which wasn't expected, or isn't valid in this "
-				      "context.", argv[i]);
+			set_unexpected(argv[i], e);
 			return bad(e);
 		}
 		if (seen[row - options]) {

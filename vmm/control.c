@@ -31,7 +31,7 @@ static void put_logger(struct action *action, struct reply *reply)
 	struct err e = {0};
 
 	if (l->log_path && log_open(l->log_path, &e)) {
-		control_fault(reply, "Logger error: Failed to open target file: %s", e.msg);
+		control_fault(reply, "Logger error: %s (log_path '%.400s')", e.msg, l->log_path);
 		return;
 	}
 	log_set_level(l->has_level ? (enum log_level)l->level : LOG_INFO);

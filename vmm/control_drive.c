@@ -40,7 +40,9 @@ static size_t find_drive(const struct control *c, const char *id)
 static bool drive_acceptable(const struct control *c, const struct config_drive *d, size_t place, struct reply *reply)
 {
 	if (!d->path_on_host || d->socket) {
-		control_fault(reply, DRIVE_FAULT "Invalid block config.");
+		control_fault(reply, DRIVE_FAULT "Invalid block config. (%s)",
+			      d->socket ? "socket is for vhost-user disks, which Mayfly does not have: give path_on_host instead"
+					: "path_on_host is missing");
 		return false;
 	}
 	if (d->has_io_engine && d->io_engine == IO_ENGINE_ASYNC) {
@@ -51,7 +53,8 @@ static bool drive_acceptable(const struct control *c, const struct config_drive 
 	}
 	for (size_t i = 0; i < c->config.n_drives; i++) {
 		if (d->is_root_device && i != place && c->config.drive[i].is_root_device) {
-			control_fault(reply, "Drive config error: A root block device already exists!");
+			control_fault(reply, "Drive config error: A root block device already exists! (drive_id '%.64s')",
+				      c->config.drive[i].drive_id);
 			return false;
 		}
 	}
@@ -77,19 +80,44 @@ static void move_root_first(struct control *c, size_t place)
 	c->backing[0] = backing;
 }
 
+/* What can be done about a path_on_host that was refused with @rc. */
+static const char *backing_hint(int rc, bool read_only)
+{
+	switch (rc) {
+	case -EISDIR:
+	case -EINVAL:
+		return "path_on_host must be a regular file or a block device";
+	case -EACCES:
+	case -EPERM:
+	case -EROFS:
+		return read_only ? "path_on_host must be readable for the monitor's user"
+				 : "the drive is opened read-write: make path_on_host writable for the monitor's user or set "
+				   "is_read_only to true";
+	default:
+		return "path_on_host must be a file or block device that the monitor can open";
+	}
+}
+
+/* Open the backing that @d names for a drive of mode @read_only. False: refused, the fault begins with @prefix. */
+static bool open_backing(const struct config_drive *d, bool read_only, const char *prefix, struct blk_backing *out,
+			 struct reply *reply)
+{
+	struct err e = {0};
+	int rc = blk_backing_open(d->path_on_host, read_only, out, &e);
+
+	if (rc)
+		control_fault(reply, "%sVirtio backend error: %s (%s)", prefix, e.msg, backing_hint(rc, read_only));
+	return rc == 0;
+}
+
 void control_put_drive(struct control *c, struct action *action, struct reply *reply)
 {
 	struct config_drive *d = &action->drive;
 	size_t place = find_drive(c, d->drive_id);
 	struct blk_backing backing;
-	struct err e = {0};
 
-	if (!drive_acceptable(c, d, place, reply))
+	if (!drive_acceptable(c, d, place, reply) || !open_backing(d, d->is_read_only, DRIVE_FAULT, &backing, reply))
 		return;
-	if (blk_backing_open(d->path_on_host, d->is_read_only, &backing, &e)) {
-		control_fault(reply, DRIVE_FAULT "Virtio backend error: %s", e.msg);
-		return;
-	}
 	if (place < c->config.n_drives) {
 		config_drive_fini(&c->config.drive[place]);
 		blk_backing_close(&c->backing[place]);
@@ -139,10 +167,8 @@ void control_patch_drive(struct control *c, struct action *action, struct reply 
 		return;
 	}
 	if (patch->path_on_host) {
-		if (blk_backing_open(patch->path_on_host, c->config.drive[place].is_read_only, &backing, &e)) {
-			control_fault(reply, PATCH_DRIVE_FAULT "Virtio backend error: %s", e.msg);
+		if (!open_backing(patch, c->config.drive[place].is_read_only, PATCH_DRIVE_FAULT, &backing, reply))
 			return;
-		}
 		if (machine_update_drive(c->machine, patch->drive_id, &backing, &e)) {
 			blk_backing_close(&backing);
 			control_fault(reply, PATCH_DRIVE_FAULT "%s", e.msg);

@@ -106,7 +106,7 @@ int elf_parse_header(const uint8_t *bytes, size_t len, uint64_t file_len, struct
 
 	if (len < ELF_HEADER_LEN || file_len < len)
 		return err_set(e, -ENOEXEC,
-			       "The kernel image is an ELF file of %" PRIu64 " bytes, shorter than its header of %d",
+			       "The kernel image is an ELF file of %" PRIu64 " bytes, shorter than its header of %d: it is cut off",
 			       file_len, ELF_HEADER_LEN);
 	rc = check_kind(bytes, e);
 	if (rc < 0)

@@ -67,7 +67,9 @@ static int open_log(const struct args *args, struct err *e)
 	log_set_show(args->show_level, args->show_log_origin);
 	if (args->module)
 		log_set_module(args->module);
-	return args->log_path ? log_open(args->log_path, e) : 0;
+	if (!args->log_path || log_open(args->log_path, e) == 0)
+		return 0;
+	return err_wrap(e, e->code, "--log-path '%.200s'", args->log_path);
 }
 
 static int start_api(struct monitor *m, const struct args *args, struct err *e)

@@ -99,7 +99,12 @@ static void test_rules(void **state)
 	assert_bad("x --foo", "Found argument '--foo' which wasn't expected, or isn't valid in this context.");
 	assert_bad("x foo", "Found argument 'foo' which wasn't expected, or isn't valid in this context.");
 	assert_bad("x -x", "Found argument '-x' which wasn't expected, or isn't valid in this context.");
-	assert_bad("x --id=a", "Found argument '--id=a' which wasn't expected, or isn't valid in this context.");
+	assert_bad("x --id=a", "Found argument '--id=a' which wasn't expected, or isn't valid in this context. "
+			       "Give the value as an argument of its own: --id ID");
+	assert_bad("x --no-api=1", "Found argument '--no-api=1' which wasn't expected, or isn't valid in this context. "
+				   "The option takes no value: --no-api");
+	assert_bad("x --i=a", "Found argument '--i=a' which wasn't expected, or isn't valid in this context.");
+	assert_bad("x --=a", "Found argument '--=a' which wasn't expected, or isn't valid in this context.");
 	assert_bad("x --id", "The argument '--id' requires a value, but none was supplied.");
 	assert_bad("x --id --no-api", "The argument '--id' requires a value, but none was supplied.");
 	assert_bad("x --id --", "The argument '--id' requires a value, but none was supplied.");

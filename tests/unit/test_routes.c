@@ -254,7 +254,7 @@ static void test_bad_bodies(void **state)
 	expect_fault(PUT, "/machine-config", "{\"vcpu_count\": 1}",
 		DESERIALIZE "missing field `mem_size_mib` at line 1 column 17.");
 	expect_fault(PUT, "/machine-config", "{\"vcpu_count\": 1, \"mem_size_mib\": \"128\"}",
-		DESERIALIZE "invalid type: string \\\"128\\\", expected usize at line 1 column 39.");
+		DESERIALIZE "invalid type: string \\\"128\\\", expected usize at line 1 column 39. (field `mem_size_mib`)");
 	expect_fault(PATCH, "/machine-config", "{\"a\":1}",
 		DESERIALIZE "unknown field `a`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, `cpu_template`, "
 			    "`track_dirty_pages`, `huge_pages` at line 1 column 4.");
@@ -269,9 +269,9 @@ static void test_bad_bodies(void **state)
 	expect_fault(PUT, "/actions", "{\"action_type\":\"Reboot\"}",
 		DESERIALIZE
 		"unknown variant `Reboot`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel` "
-		"at line 1 column 23.");
+		"at line 1 column 23. (field `action_type`)");
 	expect_fault(PATCH, "/vm", "{\"state\":\"Running\"}",
-		DESERIALIZE "unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18.");
+		DESERIALIZE "unknown variant `Running`, expected `Paused` or `Resumed` at line 1 column 18. (field `state`)");
 }
 
 static void test_unplug(void **state)
