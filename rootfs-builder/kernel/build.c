@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "rootfs-builder/cache.h"
+#include "rootfs-builder/file.h"
+#include "rootfs-builder/kernel/compact.h"
 #include "rootfs-builder/kernel/config.h"
 #include "rootfs-builder/progress.h"
 #include "rootfs-builder/run.h"
@@ -24,7 +26,7 @@
 #define DEFAULT_SOURCE "/usr/src/linux-source-6.12.tar.xz"
 
 /* Part of every key: raise it when this file changes what is made from the same inputs. */
-#define RECIPE "mayfly kernel 1"
+#define RECIPE "mayfly kernel 2"
 
 /* A name without '=' is removed from the environment. */
 static const char *const build_env[] = {
@@ -139,6 +141,28 @@ static int prepare_source(const char *src, const char *log, const char *config, 
 	return 0;
 }
 
+/* Strip the vmlinux in @src and write it, made dense, as @to. */
+static int finish_vmlinux(const char *src, const char *to, struct err *e)
+{
+	const char *const strip[] = { "strip", "-s", "-R", ".comment", "-o", "vmlinux.stripped", "vmlinux", NULL };
+	struct run_opts o = { .dir = src, .env = build_env };
+	AUTO_FREE uint8_t *elf = NULL;
+	AUTO_FREE uint8_t *dense = NULL;
+	char stripped[PATH_MAX + 32];
+	size_t len, dense_len;
+	int rc = run_command(strip, &o, e);
+
+	if (rc < 0)
+		return err_wrap(e, rc, "strip the kernel");
+	snprintf(stripped, sizeof(stripped), "%s/vmlinux.stripped", src);
+	rc = file_read(stripped, &elf, &len, e);
+	if (rc == 0)
+		rc = kernel_compact(elf, len, &dense, &dense_len, e);
+	if (rc == 0)
+		rc = file_write(to, dense, dense_len, e);
+	return rc;
+}
+
 /* Move the results out of the source tree into @dir and drop the tree. */
 static int collect_results(const char *dir, const char *src, struct err *e)
 {
@@ -150,13 +174,13 @@ static int collect_results(const char *dir, const char *src, struct err *e)
 		{ "System.map", "System.map" },
 		{ ".config", "config" },
 	};
-	const char *const strip[] = { "strip", "-s", "-R", ".comment", "-o", "../vmlinux", "vmlinux", NULL };
-	struct run_opts o = { .dir = src, .env = build_env };
 	char from[PATH_MAX + 64], to[PATH_MAX + 64];
-	int rc = run_command(strip, &o, e);
+	int rc;
 
+	snprintf(to, sizeof(to), "%s/vmlinux", dir);
+	rc = finish_vmlinux(src, to, e);
 	if (rc < 0)
-		return err_wrap(e, rc, "strip the kernel");
+		return rc;
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		snprintf(from, sizeof(from), "%s/%s", src, files[i].from);
 		snprintf(to, sizeof(to), "%s/%s", dir, files[i].to);
