@@ -68,12 +68,19 @@ LINK := -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
 # are linked statically (a third of glibc's size, and half its time from exec to main). MAYFLY_CHECKED: slow checks in the code.
 VARIANTS := static release asan tsan fuzz
 MUSL := /usr/lib/x86_64-linux-musl
+# Asked once, and quietly: `make deps` runs before there is a compiler.
+gcc_file = $(shell $(CC) -print-file-name=$(1) 2>/dev/null)
+GCC_INCLUDE := $(call gcc_file,include)
+LIBGCC := $(shell $(CC) -print-libgcc-file-name 2>/dev/null)
+LIBJANSSON := $(call gcc_file,libjansson.a)
+LIBCAP := $(call gcc_file,libcap.a)
+LIBLLHTTP := $(if $(LLHTTP_LIBS),$(call gcc_file,libllhttp.a))
 static_CC := $(CC)
 static_CFLAGS := $(OPT) $(filter-out -D_FORTIFY_SOURCE=%,$(HARDEN)) -nostdinc -isystem /usr/include/x86_64-linux-musl \
-	-isystem $(shell $(CC) -print-file-name=include) -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+	-isystem $(GCC_INCLUDE) -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 # No unwind tables (vmm/no-unwind.ld says why); libraries by their full names, because none of glibc's may slip in.
 static_LINK := $(LINK) -static-pie -nostdlib -Wl,--no-eh-frame-hdr -Wl,-T,vmm/no-unwind.ld
-static_LIBC := $(MUSL)/libc.a $(shell $(CC) -print-libgcc-file-name) $(MUSL)/crtn.o
+static_LIBC := $(MUSL)/libc.a $(LIBGCC) $(MUSL)/crtn.o
 release_CC := $(CC)
 release_CFLAGS := $(OPT) $(HARDEN)
 release_LINK := $(LINK) -pie
@@ -145,9 +152,8 @@ $(B)/$(1): $(call obj,release,$(2))
 	$(Q)$(CC) $(LINK) -pie -o $$@ $$(filter %.o,$$^) $(3)
 PROGRAMS += $(if $(strip $(2)),$(B)/$(1))
 endef
-static_lib = $(shell $(CC) -print-file-name=lib$(1).a)
-$(eval $(call static_program,mayfly-vmm,$(VMM_SRC),$(LLHTTP_OBJ),$(call static_lib,jansson) $(if $(LLHTTP_PC),$(call static_lib,llhttp))))
-$(eval $(call static_program,mayfly-jailer,$(if $(JAILER_SRC),$(JAILER_SRC) $(BASE_SRC)),,$(call static_lib,cap)))
+$(eval $(call static_program,mayfly-vmm,$(VMM_SRC),$(LLHTTP_OBJ),$(LIBJANSSON) $(LIBLLHTTP)))
+$(eval $(call static_program,mayfly-jailer,$(if $(JAILER_SRC),$(JAILER_SRC) $(BASE_SRC)),,$(LIBCAP)))
 $(eval $(call static_program,mayfly-init,$(INIT_SRC),,))
 $(eval $(call program,mayfly-rootfs,$(if $(ROOTFS_SRC),$(ROOTFS_SRC) $(BASE_SRC)),-Wl$(comma)--as-needed $(ROOTFS_LIBS)))
 $(eval $(call program,mayfly,$(if $(CLI_SRC),$(CLI_SRC) $(BASE_SRC)),))
