@@ -330,8 +330,7 @@ static int read_all(int fd, const char *path, char **out, size_t *len, struct er
 			cap += READ_STEP;
 		}
 		got = read(fd, buf + n, cap - n);
-		if (got < 0 && errno == EINTR)
-			continue;
+		/* EINTR too: a pipe may never say anything, and the signal may be the one that is to end us. */
 		if (got < 0)
 			return err_sys(e, -errno, READ_FAULT ": '%s'", path);
 		if (got == 0)

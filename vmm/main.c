@@ -5,10 +5,12 @@
  * The order and the log lines are the contract's (CONTRACT.md 6.1); only this file exits.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api-socket/config_file.h"
 #include "api-socket/server.h"
@@ -57,6 +59,19 @@ static void on_emergency(void *ctx)
 static const char *own_version(const struct args *args)
 {
 	return strcmp(args->app_name, "Firecracker") == 0 ? MAYFLY_API_VERSION : MAYFLY_VERSION;
+}
+
+/*
+ * Whoever started us may have closed 0, 1 or 2. Without this the next thing opened, a socket or a disk, would get that
+ * number, and the log or the guest's console would be written into it. The placeholder can be neither read nor written.
+ */
+static bool occupy_standard_fds(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH) != fd)
+			return false;
+	}
+	return true;
 }
 
 static int open_log(const struct args *args, struct err *e)
@@ -152,6 +167,8 @@ int main(int argc, char **argv)
 	struct err e = {0};
 	int code;
 
+	if (!occupy_standard_fds())
+		return EXIT_CODE_GENERIC;
 	switch (args_parse(&args, argc, argv, &e)) {
 	case ARGS_RUN:
 		break;
