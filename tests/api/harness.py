@@ -152,11 +152,11 @@ class Vm:
     """One monitor with its own directory, which is its working directory; gone at the end of the with block.
 
     log=False: the log goes to standard output. api=False: no --api-sock and no wait for the API. user: its user id.
-    memory: a limit of its address space in MiB.
+    memory: a limit of its address space in MiB. shell: starts it, as "$@".
     """
 
     def __init__(self, *args, program=VMM, api=True, log=True, level="Debug", files=None, stdin=None, user=None, memory=None,
-                 wait=True):
+                 shell=None, wait=True):
         self.dir = tempfile.mkdtemp(prefix="api.", dir=os.environ.get("TMPDIR", "/tmp"))
         os.chmod(self.dir, 0o755)
         self.sock = os.path.join(self.dir, "sock")
@@ -174,6 +174,8 @@ class Vm:
             os.chown(self.dir, user, user)
         if memory:
             self.argv = ["prlimit", f"--as={memory << 20}"] + self.argv
+        if shell:
+            self.argv = ["/bin/sh", "-c", shell, "sh"] + self.argv
         self.log_name = "log" if log else "out"
         self.started = time.monotonic()
         with open(self.path("out"), "wb") as out, open(self.path("err"), "wb") as err:

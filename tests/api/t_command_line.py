@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import stat
+import tempfile
+import time
 
 from harness import QUICK, Vm, expect, has, run, test
 
@@ -124,6 +126,34 @@ def signals_that_are_survived():
             m.process.send_signal(number)
         expect("logged", True, m.wait_log("Received signal 13, code 0."))
         expect("alive", 200, m.call("GET", "/").status)
+
+
+@test
+def standard_descriptors_may_be_closed():
+    body = {"drive_id": "d", "is_root_device": False, "path_on_host": "disk"}
+    for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
+        with Vm(shell=f'exec "$@" {closed}', log=False, files={"disk": bytes(4096)}) as m:
+            expect(f"{closed}: works", 200, m.call("GET", "/").status)
+            m.put("/drives/d", body)
+            links = {n: os.readlink(f"/proc/{m.process.pid}/fd/{n}") for n in "012"}
+            expect(f"{closed}: what has their numbers", True, all(text.startswith("/") and "disk" not in text
+                                                                  for text in links.values()) or links)
+            m.stop()
+            with open(m.path("disk"), "rb") as f:
+                expect(f"{closed}: the disk", bytes(4096), f.read())
+
+
+@test
+def it_ends_while_it_waits_for_its_configuration():
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = os.path.join(folder, "pipe")
+        os.mkfifo(pipe)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with Vm("--config-file", pipe) as m, open(pipe, "w", encoding="ascii"):
+                time.sleep(0.1)  # until it reads, which can't be seen from outside without a right to trace it
+                m.process.send_signal(number)
+                expect(f"{number.name}: wait status", -number, m.ends(2))
+                expect(f"{number.name}: no socket left", [], m.sockets_left())
 
 
 @test

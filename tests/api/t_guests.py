@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Started microVMs, with kernels of a few bytes: legality after the start, failed starts, ways to end (CONTRACT 3, 17)."""
 import json
+import os
 import signal
+import subprocess
 import time
 
 from harness import HALT, RESET, TRIPLE_FAULT, Vm, elf, expect, has, lab_test, run
@@ -47,6 +49,8 @@ def after_the_start():
         keys = [m.put("/actions", {"action_type": "SendCtrlAltDel"}) for _ in range(5)]
         expect("Ctrl-Alt-Del that nobody takes", [204] * 4 + [400], [r.status for r in keys])
         has("the 5th", keys[4].fault, "Internal VMM error: ", "i8042 internal buffer full.")
+        names = [m.proc(f"task/{t}/comm").strip() for t in os.listdir(f"/proc/{m.process.pid}/task")]
+        expect("a thread of its own for the vCPU", 1, names.count("fc_vcpu 0"))
         has("log", m.log, "event_start: build microvm for boot", "event_end: build microvm for boot",
             "Kernel loaded using Linux 64-bit boot protocol")
         expect("SIGTERM", (-signal.SIGTERM, []), (m.stop(), m.sockets_left()))
@@ -122,23 +126,20 @@ def a_failed_start_is_corrected():
 @lab_test
 def ways_to_end():
     for program, name in (("mayfly-vmm", "Mayfly"), ("firecracker", "Firecracker")):
-        for code, status, last, texts in (
-                (RESET, 0, f"{name} exiting successfully. exit_code=0", []),
-                (TRIPLE_FAULT, None, None, [])):
+        for what, code in (("reset", RESET), ("triple fault", TRIPLE_FAULT)):
+            if what == "triple fault" and "MAYFLY_LAB" not in os.environ:
+                continue  # many a KVM inside a virtual machine can't emulate it
             with run("--config-file", "c", program=program, log=False,
                      files={"vmlinux": elf(code), "c": config()}, seconds=20) as m:
-                what = f"{name}, {'reset' if code == RESET else 'triple fault'}"
-                if status is None:
-                    status = 0 if m.status == 0 else 1
-                    last = f"{name} exiting successfully. exit_code=0" if not status else f"{name} exiting with error. exit_code=1"
-                expect(f"{what}: status", status, m.status)
+                expect(f"{name}, {what}: status", 0, m.status)
                 messages = m.messages()
-                expect(f"{what}: first line", True, messages[0].startswith(f"Running {name} v") or messages[0])
-                expect(f"{what}: order", ['Listening on API socket ("sock").', "API server started."],
+                expect(f"{name}, {what}: first line", True, messages[0].startswith(f"Running {name} v") or messages[0])
+                expect(f"{name}, {what}: order", ['Listening on API socket ("sock").', "API server started."],
                        [t for t in messages if "API s" in t])
-                has(what, m.log, "Successfully started microvm that was configured from one single json", "Vmm is stopping.")
-                expect(f"{what}: last line", last, messages[-1])
-                expect(f"{what}: no socket left", [], m.sockets_left())
+                has(f"{name}, {what}", m.log, "Successfully started microvm that was configured from one single json",
+                    "Vmm is stopping.")
+                expect(f"{name}, {what}: last line", f"{name} exiting successfully. exit_code=0", messages[-1])
+                expect(f"{name}, {what}: no socket left", [], m.sockets_left())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV):
         with Vm("--config-file", "c", files={"vmlinux": elf(HALT), "c": config(vcpu_count=2)}) as m:
             expect("runs", True, m.wait_log("Successfully started"))
@@ -173,3 +174,26 @@ def without_an_api():
         expect("status", 0, m.status)
         expect("no API in the log", False, "API" in m.log)
         expect("no socket", [], m.sockets_left())
+
+
+@lab_test
+def a_disk_on_a_read_only_file_system():
+    if "MAYFLY_LAB" not in os.environ:
+        return  # it mounts
+    with Vm(files={"vmlinux": elf(HALT)}) as m:
+        os.mkdir(m.path("mnt"))
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", m.path("mnt")], check=True)
+        try:
+            with open(m.path("mnt/disk"), "wb") as f:
+                f.write(bytes(4096))
+            subprocess.run(["mount", "-o", "remount,ro", m.path("mnt")], check=True)
+            body = drive("d", "mnt/disk")
+            has("read-write", m.put("/drives/d", body).fault,
+                "Error manipulating the backing file: Read-only file system (os error 30) mnt/disk", "read-write",
+                "is_read_only")
+            expect("read-only", 204, m.put("/drives/d", {**body, "is_read_only": True}).status)
+            m.put("/boot-source", KERNEL)
+            expect("start", 204, m.start().status)
+            m.stop()
+        finally:
+            subprocess.run(["umount", m.path("mnt")], check=True)

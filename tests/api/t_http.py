@@ -166,6 +166,7 @@ def routing():
         ("GET", "/version", "{}", 400, "GET request cannot have a body."),
         ("GET", "/foo", "{}", 400, "GET request cannot have a body."),
         ("PUT", "/foo", None, 400, "Empty PUT request."),
+        ("PUT", "/boot-source", "", 400, "Empty PUT request."),
         ("PUT", "/foo", "{}", 400, "Invalid request method and/or path: PUT foo."),
         ("PATCH", "/machine-config", None, 400, "Empty PATCH request."),
         ("PATCH", "/machine-config", "{}", 400, "Empty PATCH request."),

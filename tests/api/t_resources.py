@@ -160,6 +160,27 @@ def drive_rules():
 
 
 @test
+def configured_again_and_again():
+    with Vm(files={"vmlinux": elf(), "text": "x"}, level="Error") as m, m.connect() as c:
+        def turn(i):
+            c.call("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 64 + i % 5})
+            c.call("PUT", "/boot-source", {"kernel_image_path": ("vmlinux", "text", "gone")[i % 3], "boot_args": "a" * (i % 900)})
+            c.call("PATCH", "/machine-config", {"mem_size_mib": 1 << 50})
+            c.call("PUT", "/logger", {"log_path": "log", "level": "Error"})
+            c.call("PUT", "/serial", {"serial_out_path": "o" * (i % 90)})
+        def measure():
+            return m.rss_kib(), m.n_fds(1), len(m.proc("maps").splitlines())
+        for i in range(30):
+            turn(i)
+        rss, fds, maps = measure()
+        for i in range(300):
+            turn(i)
+        grown, fds_now, maps_now = measure()
+        expect("descriptors and mappings", (fds, maps), (fds_now, maps_now))
+        expect(f"memory (grew by {grown - rss} KiB)", True, grown - rss < 256)
+
+
+@test
 def before_the_start_is_refused():
     text = "The requested operation is not supported before starting the microVM."
     rows = (
