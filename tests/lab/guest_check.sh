@@ -16,9 +16,9 @@ check_cpus() { # N THREADS: N vCPUs, all online, THREADS to a core
 	local cpu
 	equal "nproc" "$1" "$(nproc)"
 	equal "processors in /proc/cpuinfo" "$1" "$(values processor | wc -l)"
-	equal "APIC ids" "$1" "$(values apicid | distinct)"
 	# A kernel without SMP says nothing of cores.
 	if [ -e /sys/devices/system/cpu/cpu0/topology/core_id ] && [ "$(values 'cpu cores' | wc -l)" -gt 0 ]; then
+		equal "APIC ids" "$1" "$(values apicid | distinct)"
 		equal "packages" 1 "$(values 'physical id' | distinct)"
 		equal "cores" $(($1 / $2)) "$(values 'core id' | distinct)"
 		equal "cpu cores" $(($1 / $2)) "$(values 'cpu cores' | sort -u)"
@@ -70,8 +70,7 @@ sum() { md5sum "$1" 2> /dev/null | cut -d ' ' -f 1; }
 check_root() { # DEVICE: what is written is what is read back, from the disk and not from the cache
 	grep -q " / ext4 rw" /proc/mounts || bad "root" "ext4, rw" "$(grep ' / ' /proc/mounts | tail -n 1)"
 	[ -b "$1" ] || bad "root device" "$1" none
-	# `rdev`-free way to ask: the number of the device that / is on.
-	equal "device of /" "$(cat "/sys/class/block/${1#/dev/}/dev")" "$(mountpoint -d /)"
+	equal "device of /" "$(printf '%d' "0x$(stat -c '%t' "$1")"):$(printf '%d' "0x$(stat -c '%T' "$1")")" "$(($(stat -c %d /) / 256)):$(($(stat -c %d /) % 256))"
 	pattern > /data
 	forget_cache
 	equal "/data read back" "$(pattern | md5sum | cut -d ' ' -f 1)" "$(sum /data)"
@@ -94,24 +93,37 @@ check_sectors() { # DEVICE:N: N sectors of 512 bytes, the last of which can be w
 	equal "last sector of $dev" "$(yes last | head -c 512 | md5sum)" "$(dd if="$dev" bs=512 skip=$((n - 1)) 2> /dev/null | md5sum)"
 }
 
-# Kernel messages of a warning's importance or more, except those that are known and harmless: as extended regular expressions, with
-# the reason.
+# Kernel messages of a warning's importance or more that are known and harmless: extended regular expressions, each with its reason.
 known_messages() {
 	cat <<-'END'
-	^ +never used as an expression: keeps this list valid when it is otherwise empty
+	^Speculative Return Stack Overflow:                                 the lab's processor has no microcode updates
+	^PCI: Fatal: No config space access function found                  there is no PCI
+	^PCI: System does not support PCI                                   there is no PCI
+	^ACPI BIOS Error .bug.: A valid RSDP was not found                  ACPI without PCI never starts (vmm/acpi.h): no tables
+	^i8042: PNP: PS/2 appears to have AUX port disabled                 there is no mouse
+	^hrtimer: interrupt took                                            the host is slow
 	END
 }
+
+# The messages without what QEMU's emulator is to blame for: it does not tell KVM that a guest sets XCR0, so CPUID leaf 0xd keeps the size
+# of the reset state, and Linux warns of it in several lines. (The same in QEMU's own microvm in the lab.)
+without_xsave_report() {
+	awk '/------------\[ cut here/ { held = $0; next }
+		held != "" { held = held "\n" $0
+			if (/---\[ end trace/) { if (held !~ /XSAVE consistency problem/) print held; held = "" }
+			next }
+		/CPUID\[0d, / { next }
+		{ print }
+		END { if (held != "") print held }'
+}
 check_messages() {
-	known_messages > /run/known 2> /dev/null || known_messages > /tmp/known
-	local known=/run/known
-	[ -s $known ] || known=/tmp/known
-	# dmesg -r shows <level>; facilities other than the kernel's are not of interest.
-	dmesg -r | grep -E '^<[0-4]>' | sed 's/^<.>\(\[[^]]*\] *\)*//' | grep -vEf $known | while IFS= read -r line; do
-		bad "a quiet kernel" "no such message" "$line"
-	done
-	dmesg | grep -E 'BUG|WARNING:|ACPI (BIOS )?Error|ACPI Exception|hung task|unhandled|Oops' | sed 's/^\[[^]]*\] *//' |
-		grep -vEf $known | while IFS= read -r line; do
-		bad "a healthy kernel" "no such message" "$line"
+	known_messages | sed 's/\t\t*.*//; s/  .*//' > /run/known
+	dmesg -r | without_xsave_report > /run/messages
+	{
+		grep '^<[0-4]>' /run/messages
+		grep '^<[5-7]>' /run/messages | grep -E 'BUG:|WARNING:|ACPI (BIOS )?(Error|Exception)|hung task|[Uu]nhandled|Oops'
+	} | sed 's/^<.>\(\[[^]]*\] *\)*//' | grep -vEf /run/known | head -n 12 | while IFS= read -r line; do
+		bad "kernel messages" "nothing to complain of" "$line"
 	done
 }
 

@@ -5,10 +5,12 @@
  *     guest-mem MIB|all
  *
  * Takes so much anonymous memory (all: what /proc/meminfo says is available, less a reserve), writes each page's own
- * number at both ends of the page, reads everything back, and counts where the pages are: below 3 GiB, in the gap, and from 4 GiB on.
- * Two guest pages on one host page, or a region that swallows writes, shows as a wrong number.
+ * number at both ends of the page, reads everything back, and counts where the pages are: in the gap below 4 GiB, where
+ * there must be none, and from 4 GiB on. Two guest pages on one host page, or a region that swallows writes, shows as a
+ * wrong number.
  *
- * Prints "guest-mem: filled N MiB, M MiB of it from 4 GiB on"; exit status 1, with a line "bad: ...", when something is wrong.
+ * Prints "guest-mem: filled N MiB, M MiB of it from 4 GiB on"; exit status 1, with a line "bad: ...", when something is
+ * wrong.
  */
 #include <fcntl.h>
 #include <inttypes.h>
