@@ -346,12 +346,12 @@ static int read_all(int fd, const char *path, char **out, size_t *len, struct er
 }
 
 /* Add the file's name to the message of a refusal. */
-static int name_file(struct err *e, const char *path)
+static int name_file(struct err *e, const char *path, size_t len)
 {
 	char reason[ERR_MSG_MAX];
 
 	memcpy(reason, e->msg, sizeof(reason));
-	return err_set(e, e->code, "%.400s (in '%.100s')", reason, path);
+	return err_set(e, e->code, "%.390s (in '%.100s'%s)", reason, path, len ? "" : ", which is empty");
 }
 
 int config_file_apply(const char *path, const struct action_handler *handler, struct err *e)
@@ -374,5 +374,5 @@ int config_file_apply(const char *path, const struct action_handler *handler, st
 	if (rc)
 		return rc;
 	rc = config_file_apply_text(text, len, handler, e);
-	return rc ? name_file(e, path) : 0;
+	return rc ? name_file(e, path, len) : 0;
 }

@@ -102,7 +102,7 @@ static bool machine_valid(const struct config_machine *m, struct reply *reply)
 	    (m->smt && m->vcpu_count > 1 && m->vcpu_count % 2)) {
 		control_fault(reply,
 			      "Machine config error: The number of vCPUs must be greater than 0, less than %d and must "
-			      "be 1 or an even number if SMT is enabled. (vcpu_count is %u, smt is %s; %d is possible)",
+			      "be 1 or an even number if SMT is enabled. (vcpu_count is %u, smt is %s; 1 to %d work)",
 			      LAYOUT_MAX_VCPUS, m->vcpu_count, m->smt ? "true" : "false", LAYOUT_MAX_VCPUS);
 		return false;
 	}
@@ -189,7 +189,7 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 		}
 	}
 	if (next->boot_args && cmdline_check_args(next->boot_args, &e)) {
-		control_fault(reply, "Boot source error: The kernel command line is invalid: %s", e.msg);
+		control_fault(reply, "Boot source error: The kernel command line is invalid: %s (boot_args)", e.msg);
 		return;
 	}
 	fd_close(&c->kernel_fd);
