@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that come and go, dawdle, never read, flood or send noise: the monitor stays small, and serves the next one."""
 import random
+import threading
 import time
 
 from harness import Vm, expect, has, reply_bytes, request_bytes, test
@@ -25,6 +26,11 @@ def settled():
             c.call("PUT", "/machine-config", " " * 51200)
             c.close()
     return m, m.rss_kib(), m.n_fds()
+
+
+def ticks(m):
+    """CPU time used, in clock ticks of 10 ms."""
+    return sum(int(t) for t in m.proc("stat").rsplit(")", 1)[1].split()[11:13])
 
 
 @test
@@ -73,10 +79,9 @@ def a_client_that_never_reads():
             pass
         expect("it is not read from for ever", True, sent < 5_000_000)
         expect("another client is served", VERSION, m.call("GET", "/version").raw)
-        ticks = sum(int(t) for t in m.proc("stat").rsplit(")", 1)[1].split()[11:13])
+        before = ticks(m)
         time.sleep(0.3)
-        expect("it costs no CPU time", True,
-               sum(int(t) for t in m.proc("stat").rsplit(")", 1)[1].split()[11:13]) - ticks <= 1)
+        expect("it costs no CPU time", True, ticks(m) - before <= 1)
         deaf.close()
         still_fine(m, rss, fds)
 
@@ -116,6 +121,51 @@ def a_thousand_requests_pipelined():
         expect("quick", True, time.monotonic() - before < 2)
         c.close()
         still_fine(m, rss, fds)
+
+
+@test
+def a_flood_does_not_starve_others():
+    m, rss, fds = settled()
+    with m, m.connect() as flood:
+        stop = threading.Event()
+        block = request_bytes("GET", "/vm/config") * 50
+
+        def pour():
+            flood.sock.settimeout(0.05)
+            while not stop.is_set():
+                try:
+                    flood.sock.send(block)
+                    flood.sock.recv(1 << 20)
+                except TimeoutError:
+                    pass
+        thread = threading.Thread(target=pour)
+        thread.start()
+        slowest = 0.0
+        for _ in range(100):
+            before = time.monotonic()
+            expect("another client's reply", VERSION, m.call("GET", "/version").raw)
+            slowest = max(slowest, time.monotonic() - before)
+        stop.set()
+        thread.join()
+        expect(f"the slowest of 100 replies ({slowest * 1000:.0f} ms) under half a second", True, slowest < 0.5)
+        flood.close()
+        still_fine(m, rss, fds)
+
+
+@test
+def no_descriptors_left_to_accept_with():
+    with Vm(level="Error", shell='ulimit -n 10; exec "$@"') as m:
+        free = 10 - m.n_fds()
+        connections = [m.connect() for _ in range(free + 3)]
+        expect("the first is served", 200, connections[0].call("GET", "/").status)
+        before = ticks(m)
+        time.sleep(0.5)
+        expect("no CPU time is burnt by those who wait", True, ticks(m) - before <= 2)
+        for c in connections[:free]:
+            c.close()
+        for c in connections[free:]:
+            expect("served when there is room again", 200, c.call("GET", "/").status)
+            c.close()
 
 
 @test
