@@ -17,8 +17,8 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fd.h"
 
-static volatile sig_atomic_t stop_signal;
-static volatile sig_atomic_t child_group;
+static volatile sig_atomic_t stop_signal; /* global: written by the signal handler */
+static volatile sig_atomic_t child_group; /* global: read by the signal handler */
 
 static void on_signal(int sig)
 {

@@ -16,7 +16,7 @@ struct err;
 
 /*
  * Write the 64-bit x86 ELF program of @len bytes at @elf again, without runs of at least 16 pages of filler (all 0x00, or
- * all 0xcc in what is not writable) in its loadable segments: what is left out reads as zero in guest memory, which is not there before the kernel is.
+ * all 0xcc in what is not writable) in its loadable segments: guest memory that nothing was loaded into reads as zero.
  * Addresses, entry, notes and sizes in memory stay; sections keep their headers, one with a gap inside becomes NOBITS.
  *
  * 0 with *@out allocated and *@out_len its size, or a negative errno with @e set: -EINVAL for a file that is no such
