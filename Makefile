@@ -139,6 +139,10 @@ $(B)/asan/mayfly-vmm: $(call obj,asan,$(VMM_SRC),$(LLHTTP_OBJ))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(asan_LINK) -o $@ $^ $(VMM_LIBS)
 
+# What the assembler reads into these is unknown to -MMD.
+EMBEDDED := $(wildcard rootfs-builder/*.config rootfs-builder/kernel/*.config rootfs-builder/kernel/*.sh)
+$(foreach v,$(VARIANTS),$(B)/obj/$(v)/rootfs-builder/kernel/configs.o $(B)/obj/$(v)/rootfs-builder/kernel/distro.o): $(EMBEDDED)
+
 # Static programs (monitor, jailer, the guest's init) and dynamic ones, from their objects: name, sources, objects, libraries.
 define static_program
 $(B)/$(1): $(call obj,static,$(2),$(3)) vmm/no-unwind.ld
