@@ -125,8 +125,8 @@ static void usage(FILE *to)
 {
 	fputs("usage: mayfly doctor [--json | --quiet] [--kvm PATH]\n"
 	      "\n"
-	      "Examines this host's KVM: the device, its capabilities, and with tiny guests that do one thing each whether it\n"
-	      "does what Linux needs. Changes nothing, takes a second.\n"
+	      "Examines this host's KVM: the device, its capabilities, and with tiny guests that do\n"
+	      "one thing each whether it does what Linux needs. Changes nothing, takes a second.\n"
 	      "\n"
 	      "  --json      one JSON object: {\"ok\":bool,\"checks\":[{id,verdict,title,reason,remedy}]}\n"
 	      "  --quiet     print nothing, answer with the exit status\n"

@@ -23,8 +23,8 @@ enum doctor_verdict {
 };
 
 struct doctor_finding {
-	const char *id;     /* stable, for scripts */
-	const char *title;  /* what was asked */
+	const char *id;    /* stable, for scripts */
+	const char *title; /* what was asked */
 	enum doctor_verdict verdict;
 	char reason[200];   /* what was seen */
 	const char *remedy; /* DOCTOR_WARN and DOCTOR_FAIL: what to do */

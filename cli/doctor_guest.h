@@ -45,11 +45,11 @@ struct doctor_guest {
 
 /* How far a guest came. Lives in memory shared with the child that runs it, which may die at any point. */
 enum doctor_end {
-	DOCTOR_END_RUNNING,  /* no answer (yet) */
-	DOCTOR_END_DONE,     /* the guest said so */
-	DOCTOR_END_EXIT,     /* an exit that no guest here makes: exit_reason */
-	DOCTOR_END_HOST,     /* a call failed: failed_call, err */
-	DOCTOR_END_NO_CPU,   /* the feature is not offered */
+	DOCTOR_END_RUNNING, /* no answer (yet) */
+	DOCTOR_END_DONE,    /* the guest said so */
+	DOCTOR_END_EXIT,    /* an exit that no guest here makes: exit_reason */
+	DOCTOR_END_HOST,    /* a call failed: failed_call, err */
+	DOCTOR_END_NO_CPU,  /* the feature is not offered */
 };
 
 struct doctor_outcome {

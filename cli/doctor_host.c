@@ -12,13 +12,16 @@
 #include "cli/doctor.h"
 #include "vmm/base/fd.h"
 
-#define REMEDY_NO_DEVICE                                                                                                \
-	"load the module (modprobe kvm_intel or kvm_amd); if that fails, enable VT-x/AMD-V in the firmware, or on a "   \
-	"rented machine choose an instance with nested virtualization or bare metal; in a container, pass --device /dev/kvm"
-#define REMEDY_NO_HARDWARE                                                                                              \
-	"this machine or its hypervisor does not show VT-x/AMD-V: enable it there, or use tests/lab/lab, which emulates a host"
-#define REMEDY_PERMISSION                                                                                               \
-	"add the user to the group that owns the device (usually `usermod -aG kvm USER`, then log in again), or run as root"
+#define REMEDY_NO_DEVICE                                                                                               \
+	"load the module (modprobe kvm_intel or kvm_amd); if that fails, enable VT-x/AMD-V in the firmware, or on a "  \
+	"rented machine choose an instance with nested virtualization or bare metal; in a container, pass --device "   \
+	"/dev/kvm"
+#define REMEDY_NO_HARDWARE                                                                                             \
+	"this machine or its hypervisor does not show VT-x/AMD-V: enable it there, or use tests/lab/lab, which "       \
+	"emulates a host"
+#define REMEDY_PERMISSION                                                                                              \
+	"add the user to the group that owns the device (usually `usermod -aG kvm USER`, then log in again), or run "  \
+	"as root"
 #define REMEDY_OLD_KERNEL "use a host kernel of 5.10 or newer"
 #define REMEDY_NOT_KVM "remove what stands there and reload the kvm module; the device is major 10, minor 232"
 
@@ -62,8 +65,9 @@ static int open_device(const char *path, struct doctor_report *report)
 	int fd;
 
 	if (stat(path, &st) != 0) {
-		doctor_add(report, "device", title, DOCTOR_FAIL, cpu_has_virtualization() ? REMEDY_NO_DEVICE : REMEDY_NO_HARDWARE,
-			"%s: %s", path, strerror(errno));
+		doctor_add(report, "device", title, DOCTOR_FAIL,
+			cpu_has_virtualization() ? REMEDY_NO_DEVICE : REMEDY_NO_HARDWARE, "%s: %s", path,
+			strerror(errno));
 		return -1;
 	}
 	if (!S_ISCHR(st.st_mode)) {
@@ -73,7 +77,8 @@ static int open_device(const char *path, struct doctor_report *report)
 	doctor_add(report, "device", title, DOCTOR_OK, NULL, "%s", path);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
-		doctor_add(report, "permission", "permission to use it", DOCTOR_OK, NULL, "opened for reading and writing");
+		doctor_add(report, "permission", "permission to use it", DOCTOR_OK, NULL,
+			"opened for reading and writing");
 	else
 		doctor_add(report, "permission", "permission to use it", DOCTOR_FAIL,
 			errno == ENODEV || errno == ENXIO ? REMEDY_NO_DEVICE : REMEDY_PERMISSION,
@@ -95,8 +100,8 @@ bool doctor_check_host(const char *path, struct doctor_report *report)
 			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_NOT_KVM,
 				"%s does not answer as KVM: %s", path, strerror(errno));
 		else
-			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_OLD_KERNEL,
-				"%d, needed is %d", version, KVM_API_VERSION);
+			doctor_add(report, "api", "KVM API version", DOCTOR_FAIL, REMEDY_OLD_KERNEL, "%d, needed is %d",
+				version, KVM_API_VERSION);
 		return false;
 	}
 	doctor_add(report, "api", "KVM API version", DOCTOR_OK, NULL, "%d", version);
@@ -105,10 +110,12 @@ bool doctor_check_host(const char *path, struct doctor_report *report)
 		size_t used = strlen(missing);
 
 		if (ioctl(fd, KVM_CHECK_EXTENSION, capabilities[i].number) <= 0)
-			snprintf(missing + used, sizeof(missing) - used, " %s (%s)", capabilities[i].name, capabilities[i].reason);
+			snprintf(missing + used, sizeof(missing) - used, " %s (%s)", capabilities[i].name,
+				capabilities[i].reason);
 	}
 	if (missing[0])
-		doctor_add(report, "capabilities", "KVM capabilities", DOCTOR_FAIL, REMEDY_OLD_KERNEL, "missing:%s", missing);
+		doctor_add(report, "capabilities", "KVM capabilities", DOCTOR_FAIL, REMEDY_OLD_KERNEL, "missing:%s",
+			missing);
 	else
 		doctor_add(report, "capabilities", "KVM capabilities", DOCTOR_OK, NULL, "all %zu present",
 			ARRAY_SIZE(capabilities));

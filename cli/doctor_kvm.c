@@ -28,11 +28,14 @@
 #define SLOW_MIPS 5 /* million instructions a second; hardware does thousands, QEMU's emulator 20 to 200 */
 #define SPEED_INSTRUCTIONS 200000
 
-#define REMEDY_UNFAITHFUL                                                                                               \
-	"this KVM does not behave like hardware virtualization, and no setting of Mayfly can make up for that: use a host "  \
-	"with VT-x/AMD-V (bare metal, or an instance with nested virtualization), or tests/lab/lab, which emulates one"
+#define REMEDY_UNFAITHFUL                                                                                              \
+	"this KVM does not behave like hardware virtualization, and no setting of Mayfly can make up for that: use a " \
+	"host "                                                                                                        \
+	"with VT-x/AMD-V (bare metal, or an instance with nested virtualization), or tests/lab/lab, which emulates "   \
+	"one"
 #define REMEDY_SLOW "guest kernels will be slow here: a KVM without hardware virtualization interprets them"
-#define REMEDY_KVM_CALL "look for the reason in the kernel's log (dmesg), and for limits on this process (ulimit, cgroup, seccomp)"
+#define REMEDY_KVM_CALL                                                                                                \
+	"look for the reason in the kernel's log (dmesg), and for limits on this process (ulimit, cgroup, seccomp)"
 
 static uint64_t now_ns(void)
 {
@@ -138,7 +141,8 @@ static void describe_exit(const struct doctor_outcome *out, char *text, size_t l
 	}
 }
 
-static void judge_speed(const struct doctor_guest *guest, const struct doctor_outcome *out, struct doctor_report *report)
+static void judge_speed(
+	const struct doctor_guest *guest, const struct doctor_outcome *out, struct doctor_report *report)
 {
 	uint64_t mips = out->took_ns ? (uint64_t)SPEED_INSTRUCTIONS * 1000 / out->took_ns : 1000000;
 
@@ -147,10 +151,10 @@ static void judge_speed(const struct doctor_guest *guest, const struct doctor_ou
 			"%u instructions did not end in %u ms", SPEED_INSTRUCTIONS, CPU_LIMIT_MS);
 	else if (mips < SLOW_MIPS)
 		doctor_add(report, guest->id, guest->title, DOCTOR_WARN, REMEDY_SLOW,
-			"%.1f million instructions a second",
-			(double)SPEED_INSTRUCTIONS * 1000 / (double)out->took_ns);
+			"%.1f million instructions a second", (double)SPEED_INSTRUCTIONS * 1000 / (double)out->took_ns);
 	else
-		doctor_add(report, guest->id, guest->title, DOCTOR_OK, NULL, "over %u million instructions a second", SLOW_MIPS);
+		doctor_add(report, guest->id, guest->title, DOCTOR_OK, NULL, "over %u million instructions a second",
+			SLOW_MIPS);
 }
 
 static void judge(const struct doctor_guest *guest, const struct doctor_outcome *out, struct doctor_report *report)
@@ -177,14 +181,15 @@ static void judge(const struct doctor_guest *guest, const struct doctor_outcome 
 		if (out->report[i] == guest->step[i].value)
 			continue;
 		if (exception)
-			doctor_add(report, guest->id, guest->title, DOCTOR_FAIL, REMEDY_UNFAITHFUL, "%s: exception %u (%s) instead",
-				guest->step[i].what, out->report[i] & 31, exception);
+			doctor_add(report, guest->id, guest->title, DOCTOR_FAIL, REMEDY_UNFAITHFUL,
+				"%s: exception %u (%s) instead", guest->step[i].what, out->report[i] & 31, exception);
 		else
-			doctor_add(report, guest->id, guest->title, DOCTOR_FAIL, REMEDY_UNFAITHFUL, "%s: 0x%x, must be 0x%x",
-				guest->step[i].what, out->report[i], guest->step[i].value);
+			doctor_add(report, guest->id, guest->title, DOCTOR_FAIL, REMEDY_UNFAITHFUL,
+				"%s: 0x%x, must be 0x%x", guest->step[i].what, out->report[i], guest->step[i].value);
 		return;
 	}
-	if (out->end == DOCTOR_END_DONE && n == guest->n_steps && (guest->wiring != DOCTOR_IOEVENTFD || out->doorbell == 1)) {
+	if (out->end == DOCTOR_END_DONE && n == guest->n_steps &&
+		(guest->wiring != DOCTOR_IOEVENTFD || out->doorbell == 1)) {
 		doctor_add(report, guest->id, guest->title, DOCTOR_OK, NULL, "as it must be");
 		return;
 	}

@@ -44,44 +44,122 @@
 extern const uint8_t doctor_code[], doctor_code_end[];
 extern const uint8_t doctor_long_mode[], doctor_real_mode[], doctor_protected_mode[], doctor_syscall[], doctor_int3[],
 	doctor_int3_handler[], doctor_page_fault[], doctor_page_fault_handler[], doctor_popcnt[], doctor_cmpxchg16b[],
-	doctor_smap[], doctor_sse[], doctor_xsave[], doctor_swapgs[], doctor_cpuid[], doctor_timer[], doctor_timer_handler[],
-	doctor_irqfd[], doctor_irqfd_handler[], doctor_ioeventfd[], doctor_speed[];
+	doctor_smap[], doctor_sse[], doctor_xsave[], doctor_swapgs[], doctor_cpuid[], doctor_timer[],
+	doctor_timer_handler[], doctor_irqfd[], doctor_irqfd_handler[], doctor_ioeventfd[], doctor_speed[];
 
 static const struct doctor_guest guests[] = {
-	{.id = "real_mode", .title = "real mode to long mode", .entry = doctor_real_mode, .mode = DOCTOR_REAL_MODE,
-		.n_steps = 3, .step = {{0x16, "16-bit code"}, {0x32, "32-bit code"}, {0x64, "64-bit code"}}},
-	{.id = "protected_mode", .title = "protected mode to long mode", .entry = doctor_protected_mode,
-		.mode = DOCTOR_PROTECTED_MODE, .n_steps = 2, .step = {{0x32, "32-bit code"}, {0x64, "64-bit code"}}},
-	{.id = "long_mode", .title = "long mode entry", .entry = doctor_long_mode, .mode = DOCTOR_LONG_MODE,
-		.n_steps = 2, .step = {{0x11223344, "64-bit register"}, {0x500, "EFER.LME and LMA"}}},
-	{.id = "syscall", .title = "`syscall` enters ring 0", .entry = doctor_syscall, .mode = DOCTOR_LONG_MODE, .n_steps = 4,
+	{.id = "real_mode",
+		.title = "real mode to long mode",
+		.entry = doctor_real_mode,
+		.mode = DOCTOR_REAL_MODE,
+		.n_steps = 3,
+		.step = {{0x16, "16-bit code"}, {0x32, "32-bit code"}, {0x64, "64-bit code"}}},
+	{.id = "protected_mode",
+		.title = "protected mode to long mode",
+		.entry = doctor_protected_mode,
+		.mode = DOCTOR_PROTECTED_MODE,
+		.n_steps = 2,
+		.step = {{0x32, "32-bit code"}, {0x64, "64-bit code"}}},
+	{.id = "long_mode",
+		.title = "long mode entry",
+		.entry = doctor_long_mode,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 2,
+		.step = {{0x11223344, "64-bit register"}, {0x500, "EFER.LME and LMA"}}},
+	{.id = "syscall",
+		.title = "`syscall` enters ring 0",
+		.entry = doctor_syscall,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 4,
 		.step = {{3, "ring in user mode"}, {0x10, "code segment after `syscall`"},
 			{1, "privileged read after `syscall`"}, {3, "ring after `sysret`"}}},
-	{.id = "int3", .title = "int3 in ring 0 reaches its handler", .entry = doctor_int3, .handler = doctor_int3_handler,
-		.vector = 3, .mode = DOCTOR_LONG_MODE, .n_steps = 2, .step = {{3, "handler"}, {4, "return from it"}}},
-	{.id = "page_fault", .title = "page fault reaches its handler", .entry = doctor_page_fault,
-		.handler = doctor_page_fault_handler, .vector = 14, .mode = DOCTOR_LONG_MODE, .n_steps = 2,
+	{.id = "int3",
+		.title = "int3 in ring 0 reaches its handler",
+		.entry = doctor_int3,
+		.handler = doctor_int3_handler,
+		.vector = 3,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 2,
+		.step = {{3, "handler"}, {4, "return from it"}}},
+	{.id = "page_fault",
+		.title = "page fault reaches its handler",
+		.entry = doctor_page_fault,
+		.handler = doctor_page_fault_handler,
+		.vector = 14,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 2,
 		.step = {{0x40000000, "CR2"}, {0, "error code"}}},
-	{.id = "swapgs", .title = "swapgs and MSRs", .entry = doctor_swapgs, .mode = DOCTOR_LONG_MODE, .n_steps = 1,
+	{.id = "swapgs",
+		.title = "swapgs and MSRs",
+		.entry = doctor_swapgs,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 1,
 		.step = {{0x1234, "GS base"}}},
-	{.id = "cpuid", .title = "CPUID as set by the monitor", .entry = doctor_cpuid, .mode = DOCTOR_LONG_MODE, .n_steps = 2,
+	{.id = "cpuid",
+		.title = "CPUID as set by the monitor",
+		.entry = doctor_cpuid,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 2,
 		.step = {{CPUID_SIGNATURE, "signature"}, {0, "a feature that was masked"}}},
-	{.id = "popcnt", .title = "popcnt in ring 0", .entry = doctor_popcnt, .mode = DOCTOR_LONG_MODE,
-		.feature = DOCTOR_CPU_POPCNT, .n_steps = 1, .step = {{8, "result"}}},
-	{.id = "cmpxchg16b", .title = "cmpxchg16b in ring 0", .entry = doctor_cmpxchg16b, .mode = DOCTOR_LONG_MODE,
-		.feature = DOCTOR_CPU_CX16, .n_steps = 2, .step = {{1, "exchanged"}, {0x55, "memory"}}},
-	{.id = "smap", .title = "stac and clac", .entry = doctor_smap, .mode = DOCTOR_LONG_MODE, .feature = DOCTOR_CPU_SMAP,
-		.n_steps = 1, .step = {{1, "executed"}}},
-	{.id = "sse", .title = "SSE state survives an exit", .entry = doctor_sse, .mode = DOCTOR_LONG_MODE, .n_steps = 2,
+	{.id = "popcnt",
+		.title = "popcnt in ring 0",
+		.entry = doctor_popcnt,
+		.mode = DOCTOR_LONG_MODE,
+		.feature = DOCTOR_CPU_POPCNT,
+		.n_steps = 1,
+		.step = {{8, "result"}}},
+	{.id = "cmpxchg16b",
+		.title = "cmpxchg16b in ring 0",
+		.entry = doctor_cmpxchg16b,
+		.mode = DOCTOR_LONG_MODE,
+		.feature = DOCTOR_CPU_CX16,
+		.n_steps = 2,
+		.step = {{1, "exchanged"}, {0x55, "memory"}}},
+	{.id = "smap",
+		.title = "stac and clac",
+		.entry = doctor_smap,
+		.mode = DOCTOR_LONG_MODE,
+		.feature = DOCTOR_CPU_SMAP,
+		.n_steps = 1,
+		.step = {{1, "executed"}}},
+	{.id = "sse",
+		.title = "SSE state survives an exit",
+		.entry = doctor_sse,
+		.mode = DOCTOR_LONG_MODE,
+		.n_steps = 2,
 		.step = {{0x5a5aa5a5, "register before the exit"}, {0x5a5aa5a5, "register after it"}}},
-	{.id = "xsave", .title = "xsave and xrstor in ring 0", .entry = doctor_xsave, .mode = DOCTOR_LONG_MODE,
-		.feature = DOCTOR_CPU_XSAVE, .n_steps = 1, .step = {{0x5a5aa5a5, "restored register"}}},
-	{.id = "timer", .title = "APIC timer wakes a halted vCPU", .entry = doctor_timer, .handler = doctor_timer_handler,
-		.vector = 0x40, .mode = DOCTOR_LONG_MODE, .wiring = DOCTOR_IRQCHIP, .n_steps = 1, .step = {{0x40, "interrupt"}}},
-	{.id = "irqfd", .title = "irqfd delivers an interrupt", .entry = doctor_irqfd, .handler = doctor_irqfd_handler,
-		.vector = 0x41, .mode = DOCTOR_LONG_MODE, .wiring = DOCTOR_IRQFD, .n_steps = 1, .step = {{0x41, "interrupt"}}},
-	{.id = "ioeventfd", .title = "ioeventfd takes a doorbell", .entry = doctor_ioeventfd, .mode = DOCTOR_LONG_MODE,
-		.wiring = DOCTOR_IOEVENTFD, .n_steps = 1, .step = {{1, "code behind the store"}}},
+	{.id = "xsave",
+		.title = "xsave and xrstor in ring 0",
+		.entry = doctor_xsave,
+		.mode = DOCTOR_LONG_MODE,
+		.feature = DOCTOR_CPU_XSAVE,
+		.n_steps = 1,
+		.step = {{0x5a5aa5a5, "restored register"}}},
+	{.id = "timer",
+		.title = "APIC timer wakes a halted vCPU",
+		.entry = doctor_timer,
+		.handler = doctor_timer_handler,
+		.vector = 0x40,
+		.mode = DOCTOR_LONG_MODE,
+		.wiring = DOCTOR_IRQCHIP,
+		.n_steps = 1,
+		.step = {{0x40, "interrupt"}}},
+	{.id = "irqfd",
+		.title = "irqfd delivers an interrupt",
+		.entry = doctor_irqfd,
+		.handler = doctor_irqfd_handler,
+		.vector = 0x41,
+		.mode = DOCTOR_LONG_MODE,
+		.wiring = DOCTOR_IRQFD,
+		.n_steps = 1,
+		.step = {{0x41, "interrupt"}}},
+	{.id = "ioeventfd",
+		.title = "ioeventfd takes a doorbell",
+		.entry = doctor_ioeventfd,
+		.mode = DOCTOR_LONG_MODE,
+		.wiring = DOCTOR_IOEVENTFD,
+		.n_steps = 1,
+		.step = {{1, "code behind the store"}}},
 	{.id = "speed", .title = "speed of ring 0", .entry = doctor_speed, .mode = DOCTOR_LONG_MODE, .is_speed = true},
 };
 
@@ -94,10 +172,21 @@ const struct doctor_guest *doctor_guests(size_t *n)
 const char *doctor_exception(uint32_t report)
 {
 	static const char *const names[32] = {
-		[0] = "divide error", [1] = "debug", [3] = "breakpoint", [6] = "invalid opcode", [7] = "device not available",
-		[8] = "double fault", [10] = "invalid TSS", [11] = "segment not present", [12] = "stack fault",
-		[13] = "general protection", [14] = "page fault", [16] = "x87 error", [17] = "alignment check",
-		[18] = "machine check", [19] = "SIMD error",
+		[0] = "divide error",
+		[1] = "debug",
+		[3] = "breakpoint",
+		[6] = "invalid opcode",
+		[7] = "device not available",
+		[8] = "double fault",
+		[10] = "invalid TSS",
+		[11] = "segment not present",
+		[12] = "stack fault",
+		[13] = "general protection",
+		[14] = "page fault",
+		[16] = "x87 error",
+		[17] = "alignment check",
+		[18] = "machine check",
+		[19] = "SIMD error",
 	};
 
 	if ((report & 0xffffffe0u) != 0xe000)
@@ -121,8 +210,8 @@ static void set_gate(uint8_t *ram, unsigned vector, uint64_t handler)
 static void fill_ram(uint8_t *ram, const struct doctor_guest *guest)
 {
 	/* Null, 32-bit code, 64-bit code, data, user data, user 64-bit code; then the TSS, two slots. */
-	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cff3000000ffff,
-		0x00affb000000ffff};
+	static const uint64_t gdt[] = {
+		0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff};
 
 	le64_put(ram + PML4, PDPT | PTE_TABLE);
 	le64_put(ram + PDPT, PD_RAM | PTE_TABLE);
@@ -143,14 +232,24 @@ static void fill_ram(uint8_t *ram, const struct doctor_guest *guest)
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_64bit, bool is_code)
 {
-	return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .s = 1, .g = 1,
-		.db = !is_64bit, .l = is_64bit && is_code};
+	return (struct kvm_segment){.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+		.db = !is_64bit,
+		.l = is_64bit && is_code};
 }
 
 static struct kvm_segment real_segment(uint16_t selector, uint8_t type)
 {
-	return (struct kvm_segment){.base = (uint64_t)selector << 4, .limit = 0xffff, .selector = selector, .type = type,
-		.present = 1, .s = 1};
+	return (struct kvm_segment){.base = (uint64_t)selector << 4,
+		.limit = 0xffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1};
 }
 
 static int set_registers(const struct doctor_vm *vm, const struct doctor_guest *guest)
@@ -182,7 +281,8 @@ static int set_registers(const struct doctor_vm *vm, const struct doctor_guest *
 	}
 	sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = data;
 	if (guest->mode != DOCTOR_REAL_MODE)
-		sregs.tr = (struct kvm_segment){.base = TSS, .limit = 0x67, .selector = 0x30, .type = 0xb, .present = 1};
+		sregs.tr =
+			(struct kvm_segment){.base = TSS, .limit = 0x67, .selector = 0x30, .type = 0xb, .present = 1};
 	sregs.gdt = (struct kvm_dtable){.base = GDT, .limit = 0x3f};
 	sregs.idt = (struct kvm_dtable){.base = IDT, .limit = 0xfff};
 	if (ioctl(vm->vcpu_fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(vm->vcpu_fd, KVM_SET_REGS, &regs) < 0)
@@ -241,8 +341,8 @@ static int set_cpuid(const struct doctor_vm *vm, enum doctor_feature feature)
 		}
 	}
 	if (rc == 0 && !has_signature)
-		table->entries[table->nent++] = (struct kvm_cpuid_entry2){
-			.function = 0x40000000, .eax = 0x40000000, .ebx = CPUID_SIGNATURE};
+		table->entries[table->nent++] =
+			(struct kvm_cpuid_entry2){.function = 0x40000000, .eax = 0x40000000, .ebx = CPUID_SIGNATURE};
 	if (rc == 0 && ioctl(vm->vcpu_fd, KVM_SET_CPUID2, table) < 0)
 		rc = -errno;
 	free(table);
@@ -252,8 +352,8 @@ static int set_cpuid(const struct doctor_vm *vm, enum doctor_feature feature)
 static int wire(struct doctor_vm *vm, enum doctor_wiring wiring, const char **failed)
 {
 	struct kvm_irqfd irqfd = {.gsi = IRQ_PIN};
-	struct kvm_ioeventfd doorbell = {.datamatch = DOORBELL_VALUE, .addr = DOORBELL, .len = 4,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+	struct kvm_ioeventfd doorbell = {
+		.datamatch = DOORBELL_VALUE, .addr = DOORBELL, .len = 4, .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
 
 	if (wiring == DOCTOR_NO_IRQCHIP)
 		return 0;
