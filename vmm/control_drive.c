@@ -37,6 +37,12 @@ static size_t find_drive(const struct control *c, const char *id)
 	return i;
 }
 
+/* It goes onto the kernel's command line: nothing that could begin another word there. */
+static bool partuuid_valid(const char *text)
+{
+	return *text && !text[strspn(text, "0123456789abcdefABCDEF-")];
+}
+
 static bool drive_acceptable(const struct control *c, const struct config_drive *d, size_t place, struct reply *reply)
 {
 	if (!d->path_on_host || d->socket) {
@@ -49,6 +55,11 @@ static bool drive_acceptable(const struct control *c, const struct config_drive 
 		control_fault(
 			reply, DRIVE_FAULT
 			"io_engine 'Async' is not available in this Mayfly yet: use 'Sync' or leave the field out.");
+		return false;
+	}
+	if (d->partuuid && !partuuid_valid(d->partuuid)) {
+		control_fault(reply, DRIVE_FAULT "partuuid '%.64s' is not hexadecimal digits and '-', as blkid prints it.",
+			      d->partuuid);
 		return false;
 	}
 	for (size_t i = 0; i < c->config.n_drives; i++) {

@@ -304,6 +304,9 @@ static void test_bad_drives(void **state)
 	a.drive.has_io_engine = true;
 	a.drive.io_engine = IO_ENGINE_ASYNC;
 	refuses(&a, "io_engine 'Async'");
+	a = drive("a", path_of("disk"), true);
+	a.drive.partuuid = strdup("0eaa91a0-01 init=/bin/sh");
+	refuses(&a, "partuuid '0eaa91a0-01 init=/bin/sh'");
 	assert_int_equal(config()->n_drives, 0);
 }
 
