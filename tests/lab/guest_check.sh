@@ -101,7 +101,9 @@ known_messages() {
 	^PCI: System does not support PCI                                   there is no PCI
 	^ACPI BIOS Error .bug.: A valid RSDP was not found                  ACPI without PCI never starts (vmm/acpi.h): no tables
 	^i8042: PNP: PS/2 appears to have AUX port disabled                 there is no mouse
+	^ACPI: setting ELCR to                                              noapic: Linux makes the ACPI interrupt level-triggered
 	^hrtimer: interrupt took                                            the host is slow
+	^clocksource: Long readout interval, skipping watchdog check        the host is slow
 	END
 }
 

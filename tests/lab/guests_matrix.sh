@@ -12,7 +12,7 @@
 #   ACPI    on, off (acpi=off: the MP table)
 #   VIA     api, file: how the monitor is configured
 #   MORE    smt: two threads to a core; fill=MIB: write and read so much memory; disks: three more disks;
-#           thp: guest memory in transparent huge pages
+#           thp: guest memory in transparent huge pages; noapic: on the command line, as firectl has it
 # Every value of a column is in at least two rows. There are no rows for Debian with acpi=off: its virtio-mmio takes no devices from the
 # command line, and it has no support for the MP table, without which it wants the PIT for its ticks (docs/design.md: there is none).
 # Nor for acpi-nopci with a disk: Linux's ACPI gives up without PCI (vmm/acpi.h), and that kernel takes no devices from the command line.
@@ -20,10 +20,12 @@ matrix() {
 	cat <<-'END'
 	deb61-ext4          deb61         ext4     1 128  on  api  disks
 	deb61-smp           deb61         ext4     2 4096 on  file
-	deb612-ext4         deb612        ext4     4 4096 on  api  smt fill=1200
+	deb612-ext4         deb612        ext4     4 4096 on  api  smt fill=300
 	deb612-initrd       deb612        initrd   2 128  on  file
 	shipped-ext4        default       ext4     1 128  on  api  disks fill=all
 	shipped-big         default       ext4     2 4096 on  file thp fill=all
+	deb612-noapic       deb612        ext4     2 128  on  api  noapic
+	shipped-noapic      default       ext4     2 128  on  file noapic
 	shipped-noacpi      default       initrd   4 128  off file smt
 	shipped-partuuid    default       partuuid 4 4096 off api
 	nopci-initrd        acpi-nopci    initrd   2 128  on  file
@@ -154,6 +156,7 @@ run_combination() { # NAME
 		thp) huge=Transparent ;;
 		fill=*) check+=("$word") ;;
 		disks) more_disks ;;
+		noapic) args+=' noapic' ;;
 		esac
 	done
 	if [ $smt = true ]; then check+=("cpus-smt=$vcpus"); else check+=("cpus=$vcpus"); fi
@@ -179,6 +182,10 @@ run_combination() { # NAME
 	expect_in 'log' 'exiting successfully. exit_code=0' "$dir/log"
 	failure+=$(tr -d '\r' <"$dir/out" | sed -n 's/^bad: /    in the guest: /p' | sed '1s/^/\n/')
 	expect_in 'console' 'guest-check: done' "$dir/out"
+	if [ "$mem" -gt 3072 ] && [[ $more == *fill=* ]]; then
+		n=$(sed -n 's/^guest-mem: .*, \([0-9]*\) MiB of it from 4 GiB on.*/\1/p' "$dir/out")
+		[ "${n:-0}" -ge 200 ] || expect 'memory filled from 4 GiB on' 'at least 200 MiB' "${n:-0} MiB"
+	fi
 	case $more in *disks*) more_disks_after ;; esac
 	[ "$root" = initrd ] || root_after "$root"
 }
