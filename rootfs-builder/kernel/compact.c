@@ -125,9 +125,11 @@ static void move_sections(const struct layout *l, const uint8_t *elf, const Elf6
 
 	for (size_t i = 0; i < old->e_shnum; i++) {
 		memcpy(&sh, elf + old->e_shoff + i * sizeof(sh), sizeof(sh));
-		if (i == old->e_shstrndx)
+		if (sh.sh_type == SHT_NULL)
+			memset(&sh, 0, sizeof(sh));
+		else if (i == old->e_shstrndx && sh.sh_type == SHT_STRTAB)
 			sh.sh_offset = names_to;
-		else if (i && sh.sh_type != SHT_NOBITS) {
+		else if (sh.sh_type != SHT_NOBITS) {
 			sh.sh_offset = moved_to(l, sh.sh_offset, sh.sh_size);
 			if (!sh.sh_offset)
 				sh.sh_type = SHT_NOBITS;
@@ -147,7 +149,8 @@ static int write_compact(struct layout *l, const uint8_t *elf, const Elf64_Ehdr 
 
 	if (old->e_shnum && old->e_shstrndx < old->e_shnum) {
 		memcpy(&names, elf + old->e_shoff + old->e_shstrndx * sizeof(names), sizeof(names));
-		names_len = (size_t)names.sh_size;
+		if (names.sh_type == SHT_STRTAB) /* only then its size was checked against the file */
+			names_len = (size_t)names.sh_size;
 	}
 	shoff = (pieces_end + names_len + 7) & ~(size_t)7;
 	*out_len = shoff + old->e_shnum * sizeof(Elf64_Shdr);
@@ -169,7 +172,7 @@ static int write_compact(struct layout *l, const uint8_t *elf, const Elf64_Ehdr 
 		note.p_offset = moved_to(l, note.p_offset, note.p_filesz);
 		memcpy(buf + sizeof(eh) + l->n_pieces * sizeof(note), &note, sizeof(note));
 	}
-	if (names_len)
+	if (names_len > 0)
 		memcpy(buf + pieces_end, elf + names.sh_offset, names_len);
 	move_sections(l, elf, old, pieces_end, buf + shoff);
 	*out = buf;
