@@ -65,6 +65,7 @@ each_file() { # calls "$1 SRC DST" for each --file
 		"$1" "${pair%:*}" "${pair##*:}"
 	done
 }
+each_file : # every pair is well-formed and there, or this ends here
 describe() { printf '%s %s ' "$2" "$(stat -L -c %a "$1")"; sha256sum < "$1"; }
 key=$({ echo "$kind $size"; mke2fs -V 2>&1; sha256sum < "$0"; sha256sum < "$init"; sha256sum < $busybox
 	each_file describe; } | sha256sum | cut -c1-20)
