@@ -130,14 +130,14 @@ $(B)/$(1)/test_%: $(B)/obj/$(1)/tests/unit/test_%.o $(B)/obj/$(1)/libmayfly.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$$($(1)_CC) $$($(1)_LINK) -o $$@ $$^ $(TEST_LIBS)
+
+# The monitor under a sanitizer: tests/guest/run takes it with VMM=build/asan/mayfly-vmm.
+$(B)/$(1)/mayfly-vmm: $(call obj,$(1),$(VMM_SRC),$(LLHTTP_OBJ))
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$$($(1)_CC) $$($(1)_LINK) -o $$@ $$^ $(VMM_LIBS)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
-
-# The monitor under ASan and UBSan: tests/guest/run takes it with VMM=build/asan/mayfly-vmm.
-$(B)/asan/mayfly-vmm: $(call obj,asan,$(VMM_SRC),$(LLHTTP_OBJ))
-	$(call say,LINK,$@)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(asan_LINK) -o $@ $^ $(VMM_LIBS)
 
 # What the assembler reads into these is unknown to -MMD.
 EMBEDDED := $(wildcard rootfs-builder/*.config rootfs-builder/kernel/*.config rootfs-builder/kernel/*.sh)
@@ -250,7 +250,7 @@ size: $(B)/mayfly-vmm ## size of the stripped monitor
 
 unit-programs: $(call unit_bins,release)
 asan-programs: $(call unit_bins,asan) $(B)/asan/mayfly-vmm
-tsan-programs: $(call unit_bins,tsan)
+tsan-programs: $(call unit_bins,tsan) $(B)/tsan/mayfly-vmm
 replay-programs: $(REPLAY)
 fuzz-programs: $(addprefix $(B)/fuzz/fuzz_,$(FUZZ))
 guest-programs: $(addprefix $(B)/guest/,$(GUESTS))
