@@ -21,6 +21,7 @@ static const struct required_cap {
 	{KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR", "real mode on Intel needs three pages outside guest RAM"},
 	{KVM_CAP_SET_IDENTITY_MAP_ADDR, "KVM_CAP_SET_IDENTITY_MAP_ADDR", "and one page for its page table"},
 	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "PIC, IOAPIC and local APICs live in the kernel"},
+	{KVM_CAP_PIT2, "KVM_CAP_PIT2", "a guest without ACPI may have no other timer"},
 	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", "devices raise interrupts through eventfds"},
 	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", "queue notifications reach the I/O thread without an exit"},
 	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "the guest's CPUID is derived from what KVM supports"},
@@ -83,6 +84,7 @@ int kvm_open(struct kvm *kvm, const char *path, struct err *e)
 int kvm_create_vm(struct kvm *kvm, struct err *e)
 {
 	uint64_t identity_map = LAYOUT_IDENTITY_MAP;
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY}; /* port 0x61 is answered in the kernel too */
 
 	for (int i = 0; i < CREATE_VM_TRIES; i++) {
 		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
@@ -97,6 +99,8 @@ int kvm_create_vm(struct kvm *kvm, struct err *e)
 		return err_sys(e, -errno, "KVM_SET_TSS_ADDR");
 	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_sys(e, -errno, "KVM_CREATE_IRQCHIP");
+	if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+		return err_sys(e, -errno, "KVM_CREATE_PIT2");
 	return 0;
 }
 

@@ -34,7 +34,7 @@ struct kvm {
 int kvm_open(struct kvm *kvm, const char *path, struct err *e) MUST_USE;
 
 /*
- * Create the VM: vm_fd, TSS and identity-map pages, in-kernel PIC, IOAPIC and LAPICs. KVM_CREATE_VM is retried on EINTR (a
+ * Create the VM: vm_fd, TSS and identity-map pages, in-kernel PIC, IOAPIC, LAPICs and PIT. KVM_CREATE_VM is retried on EINTR (a
  * pending signal, seen under load) a limited number of times. After kvm_open. 0 or negative errno with @e.
  */
 int kvm_create_vm(struct kvm *kvm, struct err *e) MUST_USE;

@@ -101,7 +101,11 @@ known_messages() {
 	^PCI: System does not support PCI                                   there is no PCI
 	^ACPI BIOS Error .bug.: A valid RSDP was not found                  ACPI without PCI never starts (vmm/acpi.h): no tables
 	^i8042: PNP: PS/2 appears to have AUX port disabled                 there is no mouse
+	^rtc_cmos rtc_cmos: only 24-hr supported                            acpi=off: Linux assumes a CMOS clock, and there is none
+	^rtc_cmos: only 24-hr supported                                     the same
+	.*MPS support code is not built-in                                    acpi=off in a kernel without an MP table parser
 	^ACPI: setting ELCR to                                              noapic: Linux makes the ACPI interrupt level-triggered
+	PMU not available due to virtualization                             the lab gives no performance counters
 	^hrtimer: interrupt took                                            the host is slow
 	^clocksource: Long readout interval, skipping watchdog check        the host is slow
 	END

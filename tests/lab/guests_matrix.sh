@@ -25,6 +25,7 @@ matrix() {
 	shipped-ext4        default       ext4     1 128  on  api  disks fill=all
 	shipped-big         default       ext4     2 4096 on  file thp fill=all
 	deb612-noapic       deb612        ext4     2 128  on  api  noapic
+	deb612-noacpi       deb612        initrd   1 128  off file
 	shipped-noapic      default       ext4     2 128  on  file noapic
 	shipped-noacpi      default       initrd   4 128  off file smt
 	shipped-partuuid    default       partuuid 4 4096 off api
