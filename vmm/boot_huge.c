@@ -101,7 +101,9 @@ static void add_page_array(const struct gmem *mem, const struct boot_range *init
 		/* Something small always comes first, so a top on a block's border is not the array's end. */
 		end = (top - 1) & ~(BLOCK - 1);
 		if (end > region->base.v && end - region->base.v >= len) {
-			add(plan, end - len, end);
+			bool slack = end - region->base.v >= len + BLOCK;
+
+			add(plan, end - len - (slack ? BLOCK : 0), end);
 			return;
 		}
 	}

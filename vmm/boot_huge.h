@@ -11,7 +11,8 @@
  *      at 0: a fifth of it is no RAM to the guest, and 0.8 MiB for 1.5 ms is a bad bargain.
  *   3. The blocks of the page array: Linux allocates it from the top of the highest memory that has room for
  *      it, one section of 64 bytes per page of 128 MiB at a time, aligned to 2 MiB, below what was taken before (the
- *      initrd; a few pages at the very top). All of it is initialised during boot.
+ *      initrd; a few pages at the very top). All of it is initialised during boot. And one block more below it: a kernel
+ *      that takes a little more from the top first has its array there; one that doesn't never touches it, which is free.
  *
  * Threads: any; pure.
  */

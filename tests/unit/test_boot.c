@@ -495,10 +495,10 @@ static void check_plan(uint64_t size, const struct boot_range *loaded, size_t n,
 static void huge_seen(void **state)
 {
 	const struct boot_range kernel[] = {{GPA(0x1000000), 0x685234}, {GPA(0x1800000), 0x218000}};
-	static const uint64_t at_128[][2] = {{1, 2}, {8, 11}, {12, 13}, {62, 63}};
-	static const uint64_t at_256[][2] = {{1, 2}, {8, 11}, {12, 13}, {125, 127}};
-	static const uint64_t at_1024[][2] = {{1, 2}, {8, 11}, {12, 13}, {503, 511}};
-	static const uint64_t at_3584[][2] = {{2048, 2050}, {8, 11}, {12, 13}, {2275, 2303}};
+	static const uint64_t at_128[][2] = {{1, 2}, {8, 11}, {12, 13}, {61, 63}};
+	static const uint64_t at_256[][2] = {{1, 2}, {8, 11}, {12, 13}, {124, 127}};
+	static const uint64_t at_1024[][2] = {{1, 2}, {8, 11}, {12, 13}, {502, 511}};
+	static const uint64_t at_3584[][2] = {{2048, 2050}, {8, 11}, {12, 13}, {2274, 2303}};
 
 	(void)state;
 	check_plan(128 * MIB, kernel, 2, NULL, at_128, ARRAY_SIZE(at_128));
@@ -512,9 +512,9 @@ static void huge_borders(void **state)
 	const struct boot_range half = {GPA(20 * MIB), MIB}, more = {GPA(20 * MIB), MIB + 1};
 	const struct boot_range initrd = {GPA(120 * MIB - 4096), 8 * MIB};
 	const struct boot_range all = {GPA(MIB), 127 * MIB};
-	static const uint64_t without[][2] = {{1, 2}, {62, 63}};
-	static const uint64_t with[][2] = {{1, 2}, {10, 11}, {62, 63}};
-	static const uint64_t below_initrd[][2] = {{1, 2}, {58, 59}};
+	static const uint64_t without[][2] = {{1, 2}, {61, 63}};
+	static const uint64_t with[][2] = {{1, 2}, {10, 11}, {61, 63}};
+	static const uint64_t below_initrd[][2] = {{1, 2}, {57, 59}};
 	static const uint64_t everything[][2] = {{1, 64}};
 	static const uint64_t tiny[][2] = {{1, 2}, {0, 1}};
 
@@ -531,7 +531,7 @@ static void huge_borders(void **state)
 /* A few MiB beyond the gap do not hold the page array: it goes below the gap. */
 static void huge_second_region_too_small(void **state)
 {
-	static const uint64_t want[][2] = {{2048, 2050}, {1510, 1535}};
+	static const uint64_t want[][2] = {{2048, 2050}, {1509, 1535}};
 
 	(void)state;
 	check_plan(3 * GIB + 8 * MIB, NULL, 0, NULL, want, ARRAY_SIZE(want));
