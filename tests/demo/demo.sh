@@ -10,20 +10,20 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
+unset MAKEFLAGS MFLAGS MAKELEVEL # a make below us is not part of `make demo`
 B=${B:-build}
 # No double quotes: it travels in them on the kernel's command line.
 default_command='echo Hello from $(hostname), Linux $(uname -r) on $(nproc) CPU.; grep -m1 model.name /proc/cpuinfo; free -m | head -n 2; df -h / | tail -n 1'
 
 step() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
-mk() { env -u MAKEFLAGS -u MFLAGS make -s "$@"; } # also under `make demo`
 
 prepare() { # COMMAND: everything up to the first start; then becomes the second half of this script, here or in the lab
 	local kernel root
 	step 'Packages (make deps)'
-	mk deps DEPS=test
+	make -s deps DEPS=test
 	step 'Programs (make)'
-	mk all
+	make -s all
 	ls -l "$B/mayfly-vmm"
 	step 'Guest kernel (build/mayfly-rootfs kernel; minutes the first time, then from the cache)'
 	kernel=$("$B/mayfly-rootfs" kernel --print-path)
