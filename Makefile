@@ -215,7 +215,7 @@ deps: ## install the Debian packages that building needs (DEPS=test: that testin
 
 install: all ## install the programs below $(DESTDIR)$(prefix)
 	install -d $(DESTDIR)$(bindir)
-	install $(PROGRAMS) $(DESTDIR)$(bindir)
+	install -s $(PROGRAMS) $(DESTDIR)$(bindir)
 
 check: unit-programs replay-programs all ## no root, no KVM, under a minute: unit tests, fuzz regressions, style
 	@tests/run check

@@ -141,6 +141,7 @@ int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err 
 	old = blk->backing;
 	blk->backing = *backing;
 	backing->fd = -1;
+	blk->begun = false; /* a request done in part begins anew: it never mixes two files */
 	limits = blk_limits_of(blk);
 	/* B2. The guest did nothing wrong, so it gets a status. */
 	if (blk->has_req && !blk_req_within(&blk->req, &limits)) {

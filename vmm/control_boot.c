@@ -275,8 +275,11 @@ static int start(struct control *c, struct err *e)
 	if (rc) {
 		machine_destroy(c->machine);
 		c->machine = NULL;
+		return rc;
 	}
-	return rc;
+	for (size_t i = 0; i < c->config.n_drives; i++)
+		blk_backing_close(&c->backing[i]); /* the machine has its own */
+	return 0;
 }
 
 void control_instance_start(struct control *c, struct reply *reply)

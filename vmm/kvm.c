@@ -23,7 +23,7 @@ static const struct required_cap {
 	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "PIC, IOAPIC and local APICs live in the kernel"},
 	{KVM_CAP_PIT2, "KVM_CAP_PIT2", "a guest without ACPI may have no other timer"},
 	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", "devices raise interrupts through eventfds"},
-	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", "queue notifications reach the I/O thread without an exit"},
+	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", "notifications of queues that the I/O thread alone serves need no exit"},
 	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "the guest's CPUID is derived from what KVM supports"},
 	{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE", "secondary vCPUs wait for their start-up interrupt"},
 	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "a vCPU can be stopped without a race"},

@@ -196,7 +196,7 @@ static int add_disk(struct machine *m, const struct machine_drive *drive, struct
 	d->id = strdup(drive->id);
 	if (!d->id)
 		return err_sys(e, -ENOMEM, "drive '%s'", drive->id);
-	/* A copy, so that the caller still has its file when a later step fails. */
+	/* A copy, so that the caller still has its file when a later step of the start fails. */
 	backing.fd = fcntl(drive->backing->fd, F_DUPFD_CLOEXEC, 0);
 	if (backing.fd < 0)
 		return err_sys(e, -errno, "drive '%s'", drive->id);
@@ -357,8 +357,6 @@ int machine_create(struct machine **out, const struct machine_params *params, st
 		return rc;
 	}
 	*params->mem = NULL;
-	for (size_t i = 0; i < params->n_drives; i++)
-		blk_backing_close(params->drives[i].backing);
 	*out = m;
 	return 0;
 }

@@ -5,8 +5,8 @@
  * In the words of the classic reference model of a virtual machine monitor: the bus is the dispatcher, this file is the
  * allocator (it alone gives out guest memory, addresses and interrupts), and the devices are the interpreter routines.
  *
- * Ownership: machine_create() takes the guest memory and the drives' files only when it succeeds; after a failure the
- * caller still has everything and may correct the configuration and try again.
+ * Ownership: machine_create() takes the guest memory only when it succeeds, and copies the drives' descriptors; after a
+ * failed start the caller still has its files and may correct the configuration and try again.
  *
  * Threads: the I/O thread. @exit_requested is also called in vCPU threads, and only asks: the I/O thread then destroys.
  */
@@ -37,7 +37,7 @@ struct machine_limits {
 
 struct machine_drive {
 	const char *id;
-	struct blk_backing *backing; /* taken on success: the caller's copy is then closed (-1) */
+	const struct blk_backing *backing; /* borrowed for the call: the machine has a descriptor of its own */
 	bool is_root, is_read_only, writeback;
 	const char *partuuid;        /* NULL: none */
 	struct machine_limits limits;

@@ -69,6 +69,13 @@ static void on_fatal(int signo, siginfo_t *info, void *context)
 	_exit(code);
 }
 
+/* must() failed, or abort() from outside: the terminal is put right, then the process dies as it would have. */
+static void on_abort(int signo)
+{
+	hooks.emergency(hooks.ctx);
+	signals_die_of(signo);
+}
+
 static void on_kick(int signo)
 {
 	(void)signo; /* its arrival is the message: KVM_RUN returns EINTR */
@@ -88,6 +95,7 @@ int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(v
 	struct sigaction fatal = {.sa_sigaction = on_fatal, .sa_flags = SA_SIGINFO};
 	struct sigaction pipe = {.sa_sigaction = on_pipe, .sa_flags = SA_SIGINFO};
 	struct sigaction kick = {.sa_handler = on_kick};
+	struct sigaction abrt = {.sa_handler = on_abort, .sa_flags = (int)SA_RESETHAND};
 	int rc;
 
 	hooks.terminate = terminate;
@@ -107,6 +115,9 @@ int signals_install(void (*terminate)(void *ctx, int signo), void (*emergency)(v
 	if (rc)
 		return rc;
 	rc = install(SIGPIPE, &pipe, e);
+	if (rc)
+		return rc;
+	rc = install(SIGABRT, &abrt, e);
 	if (rc)
 		return rc;
 	return install(VCPU_KICK_SIGNAL, &kick, e);

@@ -7,6 +7,7 @@
  *   PIPE                          counted, survived
  *   HUP BUS SEGV ILL XCPU XFSZ    logged, then _exit() with the signal's own code
  *   SYS                           a forbidden system call: logged with its number, exit code 148; from kill(2): 2
+ *   ABRT                          gives the terminal back and dies of it
  *   VCPU_KICK_SIGNAL              does nothing but interrupt KVM_RUN
  *
  * Threads: installed once by main; handlers run in any thread and are async-signal-safe.

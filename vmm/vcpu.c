@@ -21,6 +21,7 @@
 #define PAUSE_TIMEOUT_S 30
 #define VCPU_STACK_SIZE (128 * KIB)
 #define PAGE_BYTES UINT64_C(4096)
+#define EAGAIN_LIMIT 64 /* in a row */
 
 enum want { WANT_RUN, WANT_PAUSE, WANT_STOP };
 
@@ -91,6 +92,7 @@ static int configure_all(struct vcpus *gang, struct err *e)
 
 int vcpus_create(struct vcpus **out, const struct vcpus_params *params, struct err *e)
 {
+	pthread_condattr_t attr;
 	struct vcpus *gang;
 	int rc = 0;
 
@@ -102,7 +104,11 @@ int vcpus_create(struct vcpus **out, const struct vcpus_params *params, struct e
 	for (uint32_t i = 0; i < LAYOUT_MAX_VCPUS; i++)
 		gang->vcpu[i].fd = -1;
 	(void)pthread_mutex_init(&gang->lock, NULL);
-	(void)pthread_cond_init(&gang->changed, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&gang->changed, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	atomic_store(&gang->want, WANT_PAUSE);
 
 	for (uint32_t i = 0; i < params->n && !rc; i++)
 		rc = vcpu_open(&gang->vcpu[i], gang, i, e);
@@ -216,7 +222,7 @@ static bool dispatch_exit(const struct vcpu *v, enum vcpu_stop *why)
 }
 
 /*
- * KVM_RUN was interrupted: wait until the gang may run (again). False: it is to stop.
+ * KVM_RUN did not run, or not yet: wait until the gang may run (again). False: it is to stop.
  * Clearing immediate_exit under the lock, only while running is wanted, keeps V1.
  */
 static bool check_in(struct vcpu *v)
@@ -251,14 +257,19 @@ static void wait_for_stop(struct vcpus *gang)
 	(void)pthread_mutex_unlock(&gang->lock);
 }
 
-/* KVM_RUN failed with @error. True: go on. */
-static bool survive_run_error(struct vcpu *v, int error)
+/* KVM_RUN failed with @error for the @n_again'th time in a row with EAGAIN. True: go on. */
+static bool survive_run_error(struct vcpu *v, int error, unsigned int n_again)
 {
 	switch (error) {
 	case EINTR:
 		return true;
-	case EAGAIN: /* a secondary vCPU before its start-up interrupt, woken by a signal */
-		return true;
+	case EAGAIN: /* once: a secondary vCPU got its start-up interrupt. For ever: KVM could not start its own thread */
+		if (n_again < EAGAIN_LIMIT)
+			return true;
+		log_error("vCPU %u: KVM_RUN has no resources: a limit on processes (pids.max of the cgroup, RLIMIT_NPROC) that "
+			  "leaves KVM no thread of its own? Allow one more than vCPUs + 1.",
+			  v->id);
+		return false;
 	case ENOSYS:
 		log_error("Received ENOSYS error because KVM failed to emulate an instruction.");
 		return false;
@@ -276,22 +287,29 @@ static void *vcpu_main(void *arg)
 	struct vcpu *v = arg;
 	struct vcpus *gang = v->gang;
 	enum vcpu_stop why = VCPU_STOP_ERROR;
+	unsigned int n_again = 0;
 	char name[16];
 
 	(void)snprintf(name, sizeof(name), "fc_vcpu %u", v->id);
 	(void)pthread_setname_np(pthread_self(), name);
 	log_set_thread(name);
+	if (!check_in(v)) /* until all threads exist */
+		return NULL;
 	log_debug("vCPU %u enters the guest", v->id);
 
 	for (;;) {
 		if (ioctl(v->fd, KVM_RUN, 0) < 0) {
 			int error = errno;
 
-			if (!survive_run_error(v, error))
+			n_again = error == EAGAIN ? n_again + 1 : 0;
+			if (!survive_run_error(v, error, n_again))
 				break;
-			if (error == EINTR && !check_in(v))
+			if (!check_in(v))
 				return NULL;
-		} else if (!dispatch_exit(v, &why)) {
+			continue;
+		}
+		n_again = 0;
+		if (!dispatch_exit(v, &why)) {
 			break;
 		}
 	}
@@ -316,6 +334,7 @@ int vcpus_start(struct vcpus *vcpus, struct err *e)
 	(void)pthread_attr_destroy(&attr);
 	if (rc)
 		return err_sys(e, -rc, "start a vCPU thread");
+	vcpus_resume(vcpus); /* all are there: none ran a guest that then could not be started */
 	return 0;
 }
 
@@ -341,7 +360,7 @@ int vcpus_pause(struct vcpus *vcpus, struct err *e)
 	int rc = 0;
 
 	want(vcpus, WANT_PAUSE);
-	(void)clock_gettime(CLOCK_REALTIME, &deadline);
+	(void)clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_sec += PAUSE_TIMEOUT_S;
 	(void)pthread_mutex_lock(&vcpus->lock);
 	while (vcpus->n_parked < vcpus->params.n && rc != ETIMEDOUT)

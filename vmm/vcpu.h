@@ -64,8 +64,8 @@ struct kvm_coalesced_mmio_ring;
 struct kvm_coalesced_mmio_ring *vcpus_coalesced_ring(const struct vcpus *vcpus, uint32_t *entries);
 
 /*
- * Start the threads; they run the guest at once. The handler of VCPU_KICK_SIGNAL is installed (signals.h). On failure
- * destroy the gang: threads that did start are stopped there.
+ * Start the threads, and when all exist let them run the guest. The handler of VCPU_KICK_SIGNAL is installed (signals.h).
+ * On failure destroy the gang: threads that did start are stopped there and never ran the guest.
  */
 int vcpus_start(struct vcpus *vcpus, struct err *e) MUST_USE;
 
