@@ -57,10 +57,12 @@ allnoconfig) cp mayfly.config .config ;;
 	[ -z "${SLOW_MAKE:-}" ] || sleep "$SLOW_MAKE"
 	[ -z "${BAD_MAKE:-}" ] || { echo "mm/one.c: stand-in error"; exit 2; }
 	mkdir -p arch/x86/boot
-	echo elf > vmlinux; echo bz > arch/x86/boot/bzImage; echo map > System.map ;;
+	cp "$ELF" vmlinux; echo bz > arch/x86/boot/bzImage; echo map > System.map ;;
 esac
 END
-printf '#!/bin/sh\ncp vmlinux ../vmlinux\n' > "$tmp/bin/strip"
+printf '#!/bin/sh\ncp vmlinux vmlinux.stripped\n' > "$tmp/bin/strip"
+export ELF=$PWD/tests/fuzz/corpus/rootfs_image/elf # a program of 0.5 KiB
+magic() { head -c 4 "$1" | tail -c 3; }
 chmod +x "$tmp/bin/make" "$tmp/bin/strip"
 tar -C "$tmp/tree" -cf "$tmp/source.tar" linux
 export PATH=$tmp/bin:$PATH MAYFLY_KERNEL_SOURCE=$tmp/source.tar COUNT=$tmp/count
@@ -75,7 +77,7 @@ rm -f "$COUNT"
 
 first=$(path_of)
 check_equal "a first call builds" 1 "$(built)"
-check_equal "the result is there" elf "$(cat "$first")"
+check_equal "the result is there" ELF "$(magic "$first")"
 check_equal "a second call gives the same path" "$first" "$(path_of)"
 check_equal "a second call builds nothing" 1 "$(built)"
 check_contains "the bzImage is in the same entry" bzImage "$(path_of --bzimage)"
@@ -85,7 +87,7 @@ check_equal "another configuration builds" 2 "$(built)"
 [ "$other" != "$first" ] && ok "another configuration has another path" ||
 	not_ok "another configuration has another path" "not $first" "$other"
 path_of --output "$tmp/vmlinux" > /dev/null
-check_equal "--output makes a copy" elf "$(cat "$tmp/vmlinux")"
+check_equal "--output makes a copy" "$(sha256sum < "$first")" "$(sha256sum < "$tmp/vmlinux")"
 path_of --output "$tmp/none/vmlinux" > /dev/null
 check_contains "--output into a missing directory: says which" "$tmp/none/vmlinux" "$(cat "$tmp/errors")"
 
@@ -109,7 +111,7 @@ for signal in TERM KILL; do
 			"$(cd "$MAYFLY_CACHE/kernel" && ls -A | grep -v '\.log$' | grep -v '\.lock$')"
 	fi
 	after=$(path_of)
-	check_equal "SIG$signal half-way: the next call builds" elf "$(cat "$after")"
+	check_equal "SIG$signal half-way: the next call builds" ELF "$(magic "$after")"
 	check_equal "SIG$signal half-way: no scratch is left after it" "" "$(cd "$MAYFLY_CACHE/kernel" && ls -A | grep '\.part-')"
 done
 
