@@ -183,7 +183,10 @@ static int find_section(struct loader *l, struct json_span key, struct json_span
 	while (i < N_SECTIONS && strcmp(sections[i].name, name) != 0)
 		i++;
 	if (i == N_SECTIONS) {
-		log_warn("Unknown section `%.64s` of the configuration file is ignored.", name);
+		if (strcmp(name, "serial") == 0) /* the contract ignores it too (CONTRACT.md 6.2) */
+			log_warn("Section `serial` of the configuration file is ignored: it can be set by PUT /serial only.");
+		else
+			log_warn("Unknown section `%.64s` of the configuration file is ignored.", name);
 		return 0;
 	}
 	if (l->found[i].there) {
@@ -219,7 +222,9 @@ static int find_sections(struct loader *l)
 	for (size_t i = 0; i < N_SECTIONS; i++) {
 		if (sections[i].required && !l->found[i].there) {
 			(void)body_fault_at(&bad, &l->text, root.end, "missing field `%s`", sections[i].name);
-			return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s", bad.msg);
+			return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s (%s)", bad.msg,
+				       sections[i].kind == SECTION_DRIVES ? "`\"drives\": []` for a guest without disks"
+									   : "it names the kernel to boot");
 		}
 	}
 	return 0;

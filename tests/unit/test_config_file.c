@@ -153,9 +153,11 @@ static void test_unknown_sections_are_ignored(void **state)
 static void test_missing_sections(void **state)
 {
 	(void)state;
-	expect_refused("{}", CONTENT "missing field `boot-source` at line 1 column 2");
-	expect_refused("{\"drives\":[]}", CONTENT "missing field `boot-source` at line 1 column 13");
-	expect_refused("{\n" BOOT "\n}", CONTENT "missing field `drives` at line 3 column 1");
+	expect_refused("{}", CONTENT "missing field `boot-source` at line 1 column 2 (it names the kernel to boot)");
+	expect_refused("{\"drives\":[]}",
+		CONTENT "missing field `boot-source` at line 1 column 13 (it names the kernel to boot)");
+	expect_refused("{\n" BOOT "\n}",
+		CONTENT "missing field `drives` at line 3 column 1 (`\"drives\": []` for a guest without disks)");
 	expect_refused("{" DRIVES ",\"boot-source\":null}",
 		CONTENT "boot-source: invalid type: null, expected struct BootSourceConfig at line 1 column 31");
 	expect_refused("{" BOOT ",\"drives\":null}",
