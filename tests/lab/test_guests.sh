@@ -219,4 +219,4 @@ prepare
 if "$B/mayfly" doctor --quiet; then exec "$0" --inside "$@"; fi
 share=()
 if [ -n "${KEEP:-}" ]; then mkdir -p "$KEEP"; KEEP=$(readlink -f "$KEEP"); export KEEP; share=(--share "$KEEP"); fi
-exec $here/lab --timeout 880 --mem 6144 "${share[@]}" -- "$PWD/$0" --inside "$@"
+exec $here/lab --timeout 880 --mem 6144 "${share[@]}" -- "$PWD/$here/test_guests.sh" --inside "$@"
