@@ -181,6 +181,17 @@ fresh() { # NAME: a clean slate for the next guest
 	mkdir -p "$dir"
 }
 
+run_one() { # NAME
+	if declare -F "test_$1" >/dev/null; then "test_$1"; else run_combination "$1"; fi
+	if [ -n "$pid" ]; then kill -KILL "$pid"; wait "$pid" 2>/dev/null; pid=; fi
+}
+
+# Did the test fail because a secondary CPU of a guest died? Linux patches its text while they come up, and the emulator with a
+# thread for each CPU does not order that (LAB.md); emulating them in turn takes three times as long. Not on a real /dev/kvm.
+emulator_fault() {
+	[ -n "$failure" ] && [ -z "${REAL_KVM:-}" ] && grep -qE 'vCPU [1-9][0-9]* had a triple fault' "$dir/log" 2>/dev/null
+}
+
 run_tests() {
 	local name start n_failed=0
 	for d in /srv "${TMPDIR:-/tmp}"; do tmp=$(mktemp -d -p "$d" guests.XXXXXX 2>/dev/null) && break; done
@@ -192,8 +203,13 @@ run_tests() {
 	for name; do
 		fresh "$name"
 		start=${EPOCHREALTIME/./}
-		if declare -F "test_$name" >/dev/null; then "test_$name"; else run_combination "$name"; fi
-		if [ -n "$pid" ]; then kill -KILL "$pid"; wait "$pid" 2>/dev/null; pid=; fi
+		run_one "$name"
+		if emulator_fault; then
+			echo "    $name: a CPU that came up had a triple fault, which the lab's emulator is known for; once more"
+			rm -rf "$dir"
+			fresh "$name"
+			run_one "$name"
+		fi
 		evidence
 		[ -z "${KEEP:-}" ] || { mkdir -p "$KEEP/$name" && cp "$dir/out" "$dir/err" "$dir/log" "$KEEP/$name/" 2>/dev/null; }
 		rm -rf "$dir"
@@ -216,7 +232,7 @@ esac
 # shellcheck disable=SC2086
 [ $# -gt 0 ] || set -- $names
 prepare
-if "$B/mayfly" doctor --quiet; then exec "$0" --inside "$@"; fi
+if "$B/mayfly" doctor --quiet; then REAL_KVM=1 exec "$0" --inside "$@"; fi
 share=()
 if [ -n "${KEEP:-}" ]; then mkdir -p "$KEEP"; KEEP=$(readlink -f "$KEEP"); export KEEP; share=(--share "$KEEP"); fi
 exec $here/lab --timeout 880 --mem 6144 "${share[@]}" -- "$PWD/$here/test_guests.sh" --inside "$@"
