@@ -31,6 +31,8 @@
 #define BLK_ID_BYTES 20
 
 struct blk_io_ops;
+struct blk_ring;
+struct cow;
 
 /* How a read that must not wait can be made (the vCPU thread's fast path). */
 enum blk_nowait {
@@ -45,6 +47,7 @@ struct blk_backing {
 	uint64_t size;             /* bytes, as found when it was opened */
 	bool read_only;            /* opened O_RDONLY */
 	enum blk_nowait nowait;
+	struct cow *cow;           /* a reference; NULL: fd is the disk. Else fd is -1 and this is the disk */
 	uint8_t id[BLK_ID_BYTES];  /* st_dev, st_rdev, st_ino in decimal, NUL-padded or cut */
 };
 
@@ -57,12 +60,23 @@ struct blk_backing {
  */
 int blk_backing_open(const char *path, bool read_only, struct blk_backing *out, struct err *e) MUST_USE;
 
+/*
+ * Open a copy-on-write disk: @path as its base, read-only, and @delta_path as the file of what this
+ * microVM writes, made if it does not exist (cow.h). Returns as blk_backing_open() does.
+ */
+int blk_backing_open_cow(const char *path, const char *delta_path, bool read_only, struct blk_backing *out,
+			 struct err *e) MUST_USE;
+
+/* Another handle on the same open disk. 0 and *@out (owned), or negative errno. */
+int blk_backing_dup(const struct blk_backing *backing, struct blk_backing *out) MUST_USE;
+
 /* Close; idempotent. A zero-initialised one has fd 0, so give it fd = -1 before. */
 void blk_backing_close(struct blk_backing *backing);
 
 struct blk_config {
 	const char *drive_id;      /* copied; for log lines */
 	bool flush;                /* cache_type Writeback: offer FLUSH */
+	struct blk_ring *ring;     /* borrowed, outlives the disk: engine Async; NULL: Sync */
 	struct ratelimit_bucket_config bandwidth, ops; /* size 0: no limit */
 	struct evloop *loop;       /* borrowed, for the rate limiter's timer; NULL in tests */
 	const struct blk_io_ops *io; /* borrowed; NULL: the host's system calls (tests bring their own) */
