@@ -23,7 +23,8 @@ S ?= 60
 # ---- Debian packages: the one list (make deps; make deps DEPS=test) ------------------------------------------------
 PACKAGES_build := gcc make pkg-config libc6-dev musl-dev linux-libc-dev libjansson-dev node-llhttp liburing-dev \
 	libseccomp-dev libcap-dev libarchive-dev libext2fs-dev
-PACKAGES_test := $(PACKAGES_build) git libcmocka-dev fio iperf3 passt iproute2 clang libclang-rt-14-dev qemu-system-x86 qemu-system-common \
+PACKAGES_test := $(PACKAGES_build) git libcmocka-dev clang libclang-rt-14-dev qemu-system-x86 qemu-system-common \
+	fio iperf3 passt iproute2 \
 	busybox-static xz-utils zstd cpio kmod util-linux curl socat jq e2fsprogs procps python3 \
 	bc bison flex libelf-dev libssl-dev linux-source-6.12 rsync
 PACKAGES := $(PACKAGES_$(DEPS))
