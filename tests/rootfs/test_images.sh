@@ -49,6 +49,12 @@ out=$($mkroot --file "$tmp/file" 2>&1)
 check_contains "a file without a place: says the form" "SRC:/DST" "$out"
 out=$($mkroot --size 4 2>&1)
 check_contains "too small: says the least" "at least 8 MiB" "$out"
+image=$($mkroot --program cmp)
+check_equal "a program: there, with its loader" "$(sha256sum < "$(command -v cmp)") $(sha256sum < /lib64/ld-linux-x86-64.so.2)" \
+	"$(debugfs -R "cat $(command -v cmp)" "$image" 2> /dev/null | sha256sum) $(debugfs -R \
+	'cat /lib64/ld-linux-x86-64.so.2' "$image" 2> /dev/null | sha256sum)"
+out=$($mkroot --program no-such-program 2>&1)
+check_contains "a missing program: says which" "no-such-program" "$out"
 out=$($mkroot --frob 2>&1)
 check_contains "unknown option: says which" "--frob" "$out"
 check_equal "nothing half-made is left in the cache" "" "$(ls "$tmp/one/images" | grep '^part')"
