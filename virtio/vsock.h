@@ -28,6 +28,9 @@
 #define VSOCK_CID_HOST 2
 #define VSOCK_MAX_CONNECTIONS 1023
 
+/* What sun_path holds. Above 96 bytes "_<port>" does not fit for every port; the guest then gets a RST. */
+#define VSOCK_UDS_PATH_MAX 107
+
 struct vsock_config {
 	uint32_t guest_cid;
 	const char *uds_path;  /* copied; guest-initiated connections go to "<uds_path>_<port>" */
@@ -45,9 +48,8 @@ struct vsock_stats {
 };
 
 /*
- * Bind and listen on @path (it must not exist; at most sizeof(sun_path) - 1 - 11 bytes, so that
- * "_<port>" fits too). 0 and *@fd (owned), or negative errno with @e: "Error binding to the host-side
- * Unix socket: <os error>".
+ * Bind and listen on @path (it must not exist; 1 to VSOCK_UDS_PATH_MAX bytes). 0 and *@fd (owned), or
+ * negative errno with @e: "Error binding to the host-side Unix socket: <os error>".
  */
 int vsock_listener_open(const char *path, int *fd, struct err *e) MUST_USE;
 
