@@ -105,6 +105,27 @@ int blk_backing_open(const char *path, bool read_only, struct blk_backing *out, 
 	return 0;
 }
 
+int blk_backing_open_cow(const char *path, const char *delta_path, bool read_only, struct blk_backing *out, struct err *e)
+{
+	(void)path;
+	(void)read_only;
+	(void)out;
+	return err_set(e, -ENOTSUP, "copy-on-write disks are not there yet: '%s'", delta_path);
+}
+
+int blk_backing_dup(const struct blk_backing *backing, struct blk_backing *out)
+{
+	struct blk_backing copy = *backing;
+
+	if (backing->fd >= 0) {
+		copy.fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
+		if (copy.fd < 0)
+			return -errno;
+	}
+	*out = copy;
+	return 0;
+}
+
 void blk_backing_close(struct blk_backing *backing)
 {
 	fd_close(&backing->fd);
