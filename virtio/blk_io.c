@@ -2,11 +2,14 @@
 #include "virtio/blk_io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "vmm/base/sys.h"
 
-const struct blk_io_ops blk_io_host = { .preadv2 = sys_preadv2, .pwritev2 = sys_pwritev2, .fdatasync = fdatasync };
+const struct blk_io_ops blk_io_host = {
+	.preadv2 = sys_preadv2, .pwritev2 = sys_pwritev2, .fdatasync = fdatasync, .fallocate = fallocate,
+};
 
 /*
  * Take @n transferred bytes off the front. They may end at any byte of any element (FC#5485: none is

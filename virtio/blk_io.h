@@ -25,6 +25,7 @@ struct blk_io_ops {
 	ssize_t (*preadv2)(int fd, const struct iovec *iov, int n, off_t offset, int flags);
 	ssize_t (*pwritev2)(int fd, const struct iovec *iov, int n, off_t offset, int flags);
 	int (*fdatasync)(int fd);
+	int (*fallocate)(int fd, int mode, off_t offset, off_t len); /* mode: as in fallocate(2) */
 };
 
 extern const struct blk_io_ops blk_io_host;

@@ -107,7 +107,9 @@ static int host_fdatasync(int fd)
 	return fuzz_rarely(&run.in) ? -1 : 0;
 }
 
-static const struct blk_io_ops host_ops = { host_preadv2, host_pwritev2, host_fdatasync };
+static const struct blk_io_ops host_ops = {
+	.preadv2 = host_preadv2, .pwritev2 = host_pwritev2, .fdatasync = host_fdatasync,
+};
 
 /* --- Guest --- */
 

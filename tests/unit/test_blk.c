@@ -78,7 +78,9 @@ static int host_fdatasync(int fd)
 	return host.fail_errno ? -1 : fdatasync(fd);
 }
 
-static const struct blk_io_ops host_ops = { host_preadv2, host_pwritev2, host_fdatasync };
+static const struct blk_io_ops host_ops = {
+	.preadv2 = host_preadv2, .pwritev2 = host_pwritev2, .fdatasync = host_fdatasync,
+};
 
 static void write_file(uint64_t n_sectors)
 {

@@ -91,7 +91,7 @@ static int fake_fdatasync(int fd)
 	return host.flush_errno ? -1 : 0;
 }
 
-static const struct blk_io_ops ops = { fake_preadv2, fake_pwritev2, fake_fdatasync };
+static const struct blk_io_ops ops = { .preadv2 = fake_preadv2, .pwritev2 = fake_pwritev2, .fdatasync = fake_fdatasync };
 
 static uint8_t buf[BUF_LEN];
 static struct blk_xfer x;
