@@ -81,6 +81,20 @@ void virtio_device_signal_used(struct virtio_device *dev, uint16_t q)
 	interrupt(dev, VIRTIO_INT_USED_BUFFER);
 }
 
+void virtio_device_signal_all(struct virtio_device *dev)
+{
+	bool wanted = false;
+
+	if (!dev->active)
+		return;
+	for (uint16_t i = 0; i < dev->ops->n_queues; i++)
+		wanted |= virtqueue_needs_interrupt(dev->vq[i]);
+	if (!wanted)
+		return;
+	count(&dev->n_interrupts);
+	interrupt(dev, VIRTIO_INT_USED_BUFFER);
+}
+
 void virtio_device_signal_config(struct virtio_device *dev)
 {
 	dev->config_generation++;

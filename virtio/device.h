@@ -131,6 +131,9 @@ void virtio_device_unlock(struct virtio_device *dev);
 /* Tell the driver of buffers pushed to queue @q, if it wants to know. Call once after a batch of pushes. */
 void virtio_device_signal_used(struct virtio_device *dev, uint16_t q);
 
+/* The same for all queues: one interrupt, if the driver wants one for any of them. */
+void virtio_device_signal_all(struct virtio_device *dev);
+
 /* The configuration space changed: a new generation and, when the driver runs, an interrupt. */
 void virtio_device_signal_config(struct virtio_device *dev);
 

@@ -29,6 +29,7 @@
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
 #define VIRTIO_F_EVENT_IDX (UINT64_C(1) << 29)
 #define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
+#define VIRTIO_F_IN_ORDER (UINT64_C(1) << 35)
 
 /* 2.7.5 The virtqueue descriptor table */
 #define VIRTQ_DESC_F_NEXT UINT16_C(0x1)
@@ -111,6 +112,48 @@ _Static_assert(sizeof(struct virtq_used_elem_wire) == 8, "virtio 1.2 2.7.8");
 #define VIRTIO_INT_USED_BUFFER UINT32_C(1)
 #define VIRTIO_INT_CONFIG_CHANGE UINT32_C(2)
 
+/* 5.1.3 Network device feature bits */
+#define VIRTIO_NET_F_CSUM (UINT64_C(1) << 0)
+#define VIRTIO_NET_F_GUEST_CSUM (UINT64_C(1) << 1)
+#define VIRTIO_NET_F_MTU (UINT64_C(1) << 3)
+#define VIRTIO_NET_F_MAC (UINT64_C(1) << 5)
+#define VIRTIO_NET_F_GUEST_TSO4 (UINT64_C(1) << 7)
+#define VIRTIO_NET_F_GUEST_TSO6 (UINT64_C(1) << 8)
+#define VIRTIO_NET_F_GUEST_UFO (UINT64_C(1) << 10)
+#define VIRTIO_NET_F_HOST_TSO4 (UINT64_C(1) << 11)
+#define VIRTIO_NET_F_HOST_TSO6 (UINT64_C(1) << 12)
+#define VIRTIO_NET_F_HOST_UFO (UINT64_C(1) << 14)
+#define VIRTIO_NET_F_MRG_RXBUF (UINT64_C(1) << 15)
+
+/* 5.1.4 Network device configuration: up to what we offer */
+struct virtio_net_config_wire {
+	uint8_t mac[6];
+	uint16_t status;
+	uint16_t max_virtqueue_pairs;
+	uint16_t mtu;
+};
+_Static_assert(sizeof(struct virtio_net_config_wire) == 12, "virtio 1.2 5.1.4");
+_Static_assert(offsetof(struct virtio_net_config_wire, mtu) == 10, "virtio 1.2 5.1.4");
+
+/* 5.1.6 Network device operation: in front of each frame */
+struct virtio_net_hdr_wire {
+	uint8_t flags;
+	uint8_t gso_type;
+	uint16_t hdr_len;
+	uint16_t gso_size;
+	uint16_t csum_start;
+	uint16_t csum_offset;
+	uint16_t num_buffers;
+};
+_Static_assert(sizeof(struct virtio_net_hdr_wire) == 12, "virtio 1.2 5.1.6");
+_Static_assert(offsetof(struct virtio_net_hdr_wire, num_buffers) == 10, "virtio 1.2 5.1.6");
+
+#define VIRTIO_NET_HDR_F_NEEDS_CSUM UINT8_C(1)
+#define VIRTIO_NET_HDR_GSO_NONE UINT8_C(0)
+#define VIRTIO_NET_HDR_GSO_TCPV4 UINT8_C(1)
+#define VIRTIO_NET_HDR_GSO_UDP UINT8_C(3)
+#define VIRTIO_NET_HDR_GSO_TCPV6 UINT8_C(4)
+
 /* 5.2.3 Block device feature bits */
 #define VIRTIO_BLK_F_SEG_MAX (UINT64_C(1) << 2)
 #define VIRTIO_BLK_F_RO (UINT64_C(1) << 5)
@@ -142,5 +185,41 @@ _Static_assert(sizeof(struct virtio_blk_req_wire) == 16, "virtio 1.2 5.2.6");
 #define VIRTIO_BLK_S_OK 0
 #define VIRTIO_BLK_S_IOERR 1
 #define VIRTIO_BLK_S_UNSUPP 2
+
+/* 5.10.4 Socket device configuration */
+struct virtio_vsock_config_wire {
+	uint64_t guest_cid;
+};
+
+/* 5.10.6 Socket device operation */
+struct virtio_vsock_hdr_wire {
+	uint64_t src_cid;
+	uint64_t dst_cid;
+	uint32_t src_port;
+	uint32_t dst_port;
+	uint32_t len;
+	uint16_t type;
+	uint16_t op;
+	uint32_t flags;
+	uint32_t buf_alloc;
+	uint32_t fwd_cnt;
+} __attribute__((packed, aligned(4)));
+_Static_assert(sizeof(struct virtio_vsock_hdr_wire) == 44, "virtio 1.2 5.10.6");
+_Static_assert(offsetof(struct virtio_vsock_hdr_wire, len) == 24, "virtio 1.2 5.10.6");
+_Static_assert(offsetof(struct virtio_vsock_hdr_wire, fwd_cnt) == 40, "virtio 1.2 5.10.6");
+
+#define VIRTIO_VSOCK_RXQ 0
+#define VIRTIO_VSOCK_TXQ 1
+#define VIRTIO_VSOCK_EVENTQ 2
+#define VIRTIO_VSOCK_TYPE_STREAM 1
+#define VIRTIO_VSOCK_OP_REQUEST 1
+#define VIRTIO_VSOCK_OP_RESPONSE 2
+#define VIRTIO_VSOCK_OP_RST 3
+#define VIRTIO_VSOCK_OP_SHUTDOWN 4
+#define VIRTIO_VSOCK_OP_RW 5
+#define VIRTIO_VSOCK_OP_CREDIT_UPDATE 6
+#define VIRTIO_VSOCK_OP_CREDIT_REQUEST 7
+#define VIRTIO_VSOCK_SHUTDOWN_RCV 1
+#define VIRTIO_VSOCK_SHUTDOWN_SEND 2
 
 #endif

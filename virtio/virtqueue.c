@@ -177,6 +177,11 @@ bool virtqueue_started(const struct virtqueue *vq)
 	return vq->started;
 }
 
+uint16_t virtqueue_size(const struct virtqueue *vq)
+{
+	return vq->size;
+}
+
 uint16_t virtqueue_in_flight(const struct virtqueue *vq)
 {
 	return vq->n_in_flight;
@@ -376,20 +381,39 @@ enum verdict virtqueue_pop(struct virtqueue *vq, struct vq_chain *out)
 	return v;
 }
 
+void virtqueue_unpop(struct virtqueue *vq, uint16_t head)
+{
+	must(vq->started && head < vq->size && head_in_flight(vq, head));
+	head_clear(vq, head);
+	vq->next_avail--;
+}
+
 /* --- Push --- */
 
-void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t written)
+/* Fill the next used element; not yet published. */
+static void used_put(struct virtqueue *vq, const struct vq_done *done)
 {
 	uint8_t *elem;
 
-	must(vq->started && head < vq->size && head_in_flight(vq, head));
-	head_clear(vq, head);
+	must(vq->started && done->head < vq->size && head_in_flight(vq, done->head));
+	head_clear(vq, done->head);
 	elem = vq->used + VIRTQ_USED_RING +
 	       sizeof(struct virtq_used_elem_wire) * (vq->next_used & (vq->size - 1u));
-	ring_store32(elem, head);
-	ring_store32(elem + 4, written);
+	ring_store32(elem, done->head);
+	ring_store32(elem + 4, done->written);
 	vq->next_used++;
+}
+
+void virtqueue_push_many(struct virtqueue *vq, const struct vq_done *done, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		used_put(vq, &done[i]);
 	__atomic_store_n((uint16_t *)(void *)(vq->used + VIRTQ_USED_IDX), htole16(vq->next_used), __ATOMIC_RELEASE);
+}
+
+void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t written)
+{
+	virtqueue_push_many(vq, &(struct vq_done){ .head = head, .written = written }, 1);
 }
 
 bool virtqueue_needs_interrupt(struct virtqueue *vq)

@@ -105,6 +105,9 @@ void virtqueue_stop(struct virtqueue *vq);
 /* Between virtqueue_start() and virtqueue_stop()? */
 bool virtqueue_started(const struct virtqueue *vq);
 
+/* Elements of a started queue; 0: it is stopped. */
+uint16_t virtqueue_size(const struct virtqueue *vq);
+
 /* Chains popped and not yet pushed. */
 uint16_t virtqueue_in_flight(const struct virtqueue *vq);
 
@@ -138,6 +141,21 @@ enum verdict virtqueue_pop(struct virtqueue *vq, struct vq_chain *out) MUST_USE;
  * after any number of pushes.
  */
 void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t written);
+
+/* A chain to give back, as for virtqueue_push(). */
+struct vq_done {
+	uint16_t head;
+	uint32_t written; /* bytes */
+};
+
+/* Give @n chains back so that the driver sees all of them or none: a frame over several buffers (5.1.6.4). */
+void virtqueue_push_many(struct virtqueue *vq, const struct vq_done *done, uint16_t n);
+
+/*
+ * Put the chain @head, the last one that was popped and is not pushed yet, back as if it had not been
+ * popped. Several go back in the opposite order.
+ */
+void virtqueue_unpop(struct virtqueue *vq, uint16_t head);
 
 /* Does the driver want an interrupt for what was pushed since the last call (2.7.7)? */
 bool virtqueue_needs_interrupt(struct virtqueue *vq) MUST_USE;
