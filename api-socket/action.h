@@ -22,7 +22,10 @@ enum action_type {
 	ACTION_PATCH_MACHINE,     /* machine_patch: which members are set */
 	ACTION_PUT_BOOT_SOURCE,
 	ACTION_PUT_DRIVE,
-	ACTION_PATCH_DRIVE,       /* drive_id, path_on_host and rate_limiter only */
+	ACTION_PATCH_DRIVE,       /* drive_id, path_on_host, delta_path and rate_limiter only */
+	ACTION_PUT_NET,
+	ACTION_PATCH_NET,         /* iface_id and the rate limiters only */
+	ACTION_PUT_VSOCK,
 	ACTION_PUT_LOGGER,
 	ACTION_PUT_SERIAL,
 	ACTION_INSTANCE_START,    /* PUT /actions */
@@ -44,6 +47,8 @@ struct action {
 		struct action_machine_patch machine_patch;
 		struct config_boot_source boot;
 		struct config_drive drive;
+		struct config_net net;
+		struct config_vsock vsock;
 		struct config_logger logger;
 		struct config_serial serial;
 	};

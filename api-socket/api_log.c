@@ -80,14 +80,14 @@ static const char *status_text(int status)
 	return status == 204 ? "204 No Content" : "400 Bad Request";
 }
 
-void api_log_result(const struct http_msg *msg, int status, const char *fault, bool deprecated)
+void api_log_result(const struct http_msg *msg, int status, const char *fault, const char *deprecated)
 {
 	if (status == 200 || status == 204)
 		log_info("The request was executed successfully. Status code: %s.", status_text(status));
 	else
 		log_error("Received Error. Status code: %s. Message: %s", status_text(status), fault);
 	if (deprecated)
-		log_warn("%s /machine-config: cpu_template field is deprecated.", http_verb_name(msg->verb));
+		log_warn("%s %s field is deprecated.", http_verb_name(msg->verb), deprecated);
 }
 
 void api_log_refusal(const char *reason)

@@ -185,6 +185,26 @@ static int parse_u8(struct reader *r, struct json_span span, void *member)
 	return rc;
 }
 
+static int parse_u16(struct reader *r, struct json_span span, void *member)
+{
+	uint64_t v;
+	int rc = parse_unsigned(r, span, UINT16_MAX, "u16", &v);
+
+	if (!rc)
+		memcpy(member, &(uint16_t){(uint16_t)v}, sizeof(uint16_t));
+	return rc;
+}
+
+static int parse_u32(struct reader *r, struct json_span span, void *member)
+{
+	uint64_t v;
+	int rc = parse_unsigned(r, span, UINT32_MAX, "u32", &v);
+
+	if (!rc)
+		memcpy(member, &(uint32_t){(uint32_t)v}, sizeof(uint32_t));
+	return rc;
+}
+
 static int parse_string(struct reader *r, struct json_span span, const char *type, void *member)
 {
 	char *copy;
@@ -195,6 +215,45 @@ static int parse_string(struct reader *r, struct json_span span, const char *typ
 	if (!copy)
 		return body_fault_at(r->fault, r->text, span.end, "out of memory");
 	memcpy(member, &copy, sizeof(copy));
+	return 0;
+}
+
+static int hex_digit(char ch)
+{
+	if (ch >= '0' && ch <= '9')
+		return ch - '0';
+	ch |= 0x20;
+	return ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
+}
+
+/* Six groups of two hexadecimal digits with colons between them. */
+static bool decode_mac(const char *text, uint8_t mac[CONFIG_MAC_BYTES])
+{
+	for (size_t i = 0; i < CONFIG_MAC_BYTES; i++, text += 3) {
+		int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
+
+		if (low < 0 || text[2] != (i + 1 < CONFIG_MAC_BYTES ? ':' : '\0'))
+			return false;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
+static int parse_mac(struct reader *r, struct json_span span, void *member)
+{
+	AUTO_FREE char *text = NULL;
+	uint8_t mac[CONFIG_MAC_BYTES];
+	char what[ECHO_MAX + 32];
+	int rc = parse_string(r, span, "a string", &text);
+
+	if (rc)
+		return rc;
+	if (!decode_mac(text, mac)) {
+		describe(r->text, span, what, sizeof(what));
+		return body_fault_at(r->fault, r->text, span.end,
+				     "invalid value: %s, expected a MAC address like `06:00:ac:10:00:02`", what);
+	}
+	memcpy(member, mac, sizeof(mac));
 	return 0;
 }
 
@@ -235,6 +294,10 @@ static int parse_field(struct reader *r, const struct config_field *field, struc
 		return parse_bool(r, span, member);
 	case FIELD_U8:
 		return parse_u8(r, span, member);
+	case FIELD_U16:
+		return parse_u16(r, span, member);
+	case FIELD_U32:
+		return parse_u32(r, span, member);
 	case FIELD_U64:
 		return parse_u64(r, span, "u64", member);
 	case FIELD_USIZE:
@@ -243,6 +306,8 @@ static int parse_field(struct reader *r, const struct config_field *field, struc
 		return parse_string(r, span, "a string", member);
 	case FIELD_PATH:
 		return parse_string(r, span, "path string", member);
+	case FIELD_MAC:
+		return parse_mac(r, span, member);
 	case FIELD_ENUM:
 		return parse_enum(r, span, field->detail, member);
 	case FIELD_OBJECT:
@@ -261,9 +326,14 @@ static void fault_inside(struct body_fault *fault, const char *name)
 		BODY_FIELD_MAX - (int)sizeof(((struct config_field *)0)->name) - 2, inner);
 }
 
-/* One member: find its row, refuse what must not be there, store the value. *@seen has a bit for each row. */
+/* Which rows' keys were there, and which of them with a value other than null: a bit for each row. */
+struct members {
+	uint32_t seen, given;
+};
+
+/* One member: find its row, refuse what must not be there, store the value. */
 static int parse_member(struct reader *r, enum config_table table, void *out, struct json_span key,
-	struct json_span value, uint32_t *seen)
+	struct json_span value, struct members *members)
 {
 	size_t n, i = 0;
 	const struct config_field *field = config_fields(table, &n);
@@ -281,11 +351,12 @@ static int parse_member(struct reader *r, enum config_table table, void *out, st
 	}
 	if (i == n)
 		return fault_unknown_field(r, table, name, key.end);
-	if (*seen & 1u << i)
+	if (members->seen & 1u << i)
 		return body_fault_at(r->fault, r->text, key.end, "duplicate field `%s`", name);
-	*seen |= 1u << i;
-	if (first_of(r, value) == 'n' && field[i].flags & FIELD_NULLABLE)
+	members->seen |= 1u << i;
+	if (first_of(r, value) == 'n' && field[i].flags & (FIELD_NULLABLE | FIELD_ONE_OF))
 		return 0;
+	members->given |= 1u << i;
 	rc = parse_field(r, &field[i], value, (char *)out + field[i].offset);
 	if (rc)
 		fault_inside(r->fault, field[i].name);
@@ -294,28 +365,46 @@ static int parse_member(struct reader *r, enum config_table table, void *out, st
 	return rc;
 }
 
+/* What is missing, or given in two ways, in the object that ends at @end. */
+static int check_members(struct reader *r, enum config_table table, const struct members *members, size_t end)
+{
+	size_t n, n_given = 0, n_ways = 0;
+	const struct config_field *field = config_fields(table, &n);
+	const char *way[LIST_MAX];
+	char list[200];
+
+	for (size_t i = 0; i < n; i++) {
+		if (field[i].flags & FIELD_REQUIRED && !(members->seen & 1u << i))
+			return body_fault_at(r->fault, r->text, end, "missing field `%s`", field[i].name);
+		if (field[i].flags & FIELD_ONE_OF) {
+			n_given += (members->given & 1u << i) != 0;
+			way[n_ways++] = field[i].name;
+		}
+	}
+	if (n_ways == 0 || n_given == 1)
+		return 0;
+	if (n_given == 0) /* in the words for the way that every client knows, which is the first */
+		return body_fault_at(r->fault, r->text, end, "missing field `%s`", way[0]);
+	list_expected(list, sizeof(list), way, n_ways);
+	return body_fault_at(r->fault, r->text, end, "too many fields: %s", list);
+}
+
 /* Recursion ends with the tables: an object row names a table of smaller objects. */
 static int parse_object(struct reader *r, struct json_span span, enum config_table table, void *out)
 {
-	const struct config_field *field;
 	struct json_span key, value;
-	size_t cursor = 0, n;
-	uint32_t seen = 0;
+	struct members members = {0};
+	size_t cursor = 0;
 
 	if (first_of(r, span) != '{')
 		return body_fault_type(r->fault, r->text, span, config_table_name(table));
 	while (json_next_member(r->text, span, &cursor, &key, &value)) {
-		int rc = parse_member(r, table, out, key, value, &seen);
+		int rc = parse_member(r, table, out, key, value, &members);
 
 		if (rc)
 			return rc;
 	}
-	field = config_fields(table, &n);
-	for (size_t i = 0; i < n; i++) {
-		if (field[i].flags & FIELD_REQUIRED && !(seen & 1u << i))
-			return body_fault_at(r->fault, r->text, span.end, "missing field `%s`", field[i].name);
-	}
-	return 0;
+	return check_members(r, table, &members, span.end);
 }
 
 int body_parse_at(const struct json_text *text, struct json_span span, enum config_table table, void *out,

@@ -17,6 +17,8 @@
 #include "vmm/base/cdefs.h"
 
 #define CONFIG_MAX_DRIVES 32
+#define CONFIG_MAX_NETS 32
+#define CONFIG_MAC_BYTES 6
 
 enum config_huge_pages { HUGE_PAGES_NONE, HUGE_PAGES_TRANSPARENT, HUGE_PAGES_2M };
 enum config_cpu_template {
@@ -62,6 +64,7 @@ struct config_boot_source {
 struct config_drive {
 	char *drive_id;
 	char *path_on_host; /* NULL: none given */
+	char *delta_path;   /* NULL: the drive is path_on_host itself; else what is written goes here (copy-on-write) */
 	char *partuuid;     /* NULL: none */
 	char *socket;       /* vhost-user; always refused */
 	bool is_root_device;
@@ -70,6 +73,26 @@ struct config_drive {
 	bool has_io_engine;
 	enum config_io_engine io_engine;
 	struct config_rate_limiter rate_limiter;
+};
+
+/* A network interface; exactly one of host_dev_name, tap_fd and passt_socket is given. */
+struct config_net {
+	char *iface_id;
+	char *host_dev_name; /* a tap device */
+	bool has_guest_mac;
+	uint8_t guest_mac[CONFIG_MAC_BYTES];
+	bool has_mtu;
+	uint16_t mtu;
+	struct config_rate_limiter rx_rate_limiter, tx_rate_limiter; /* rx: towards the guest */
+	bool has_tap_fd;
+	uint32_t tap_fd;    /* an open tap device that the monitor inherited */
+	char *passt_socket; /* where passt listens */
+};
+
+struct config_vsock {
+	char *vsock_id; /* deprecated, means nothing; NULL: none given */
+	uint32_t guest_cid;
+	char *uds_path; /* NULL: there is no vsock device */
 };
 
 struct config_logger {
@@ -92,6 +115,9 @@ struct vm_config {
 	struct config_boot_source boot;
 	size_t n_drives;
 	struct config_drive drive[CONFIG_MAX_DRIVES]; /* root first, then in order of first insertion */
+	size_t n_nets;
+	struct config_net net[CONFIG_MAX_NETS]; /* in order of last insertion */
+	struct config_vsock vsock;
 };
 
 struct json_out;
@@ -103,11 +129,19 @@ void vm_config_init(struct vm_config *config);
 void vm_config_fini(struct vm_config *config);
 void config_boot_source_fini(struct config_boot_source *boot);
 void config_drive_fini(struct config_drive *drive);
+void config_net_fini(struct config_net *net);
+void config_vsock_fini(struct config_vsock *vsock);
 void config_logger_fini(struct config_logger *logger);
 void config_serial_fini(struct config_serial *serial);
 
 /* Does @bucket limit nothing: not given, no size, no refill time, or one beyond 64 bits of nanoseconds? */
 bool config_bucket_is_off(const struct config_bucket *bucket);
+
+/* Room for a MAC address as text, NUL included. */
+#define CONFIG_MAC_TEXT 18
+
+/* Write @mac as "06:00:ac:10:00:02" to @text. */
+void config_mac_text(const uint8_t mac[CONFIG_MAC_BYTES], char text[CONFIG_MAC_TEXT]);
 
 /* Print `GET /machine-config` and `GET /vm/config` (CONTRACT.md 4.4) to @out (json.h). */
 void config_print_machine(struct json_out *out, const struct config_machine *machine);

@@ -61,12 +61,37 @@ static const struct config_field drive_fields[] = {
 	ROW_OBJECT(config_drive, rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
 	ROW_GIVEN(config_drive, io_engine, FIELD_ENUM, FIELD_NULLABLE, NAMES_IO_ENGINE),
 	ROW(config_drive, socket, FIELD_STRING, FIELD_NULLABLE, 0),
+	ROW(config_drive, delta_path, FIELD_STRING, FIELD_NULLABLE | FIELD_OMIT_ABSENT, 0),
 };
 
 static const struct config_field drive_patch_fields[] = {
 	ROW(config_drive, drive_id, FIELD_STRING, FIELD_REQUIRED, 0),
 	ROW(config_drive, path_on_host, FIELD_STRING, FIELD_NULLABLE, 0),
 	ROW_OBJECT(config_drive, rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
+	ROW(config_drive, delta_path, FIELD_STRING, FIELD_NULLABLE, 0),
+};
+
+static const struct config_field net_fields[] = {
+	ROW(config_net, iface_id, FIELD_STRING, FIELD_REQUIRED, 0),
+	ROW(config_net, host_dev_name, FIELD_STRING, FIELD_ONE_OF, 0),
+	ROW_GIVEN(config_net, guest_mac, FIELD_MAC, FIELD_NULLABLE, 0),
+	ROW_GIVEN(config_net, mtu, FIELD_U16, FIELD_NULLABLE | FIELD_NULL_ZERO, 0),
+	ROW_OBJECT(config_net, rx_rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
+	ROW_OBJECT(config_net, tx_rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
+	ROW_GIVEN(config_net, tap_fd, FIELD_U32, FIELD_ONE_OF | FIELD_OMIT_ABSENT, 0),
+	ROW(config_net, passt_socket, FIELD_STRING, FIELD_ONE_OF | FIELD_OMIT_ABSENT, 0),
+};
+
+static const struct config_field net_patch_fields[] = {
+	ROW(config_net, iface_id, FIELD_STRING, FIELD_REQUIRED, 0),
+	ROW_OBJECT(config_net, rx_rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
+	ROW_OBJECT(config_net, tx_rate_limiter, FIELD_NULLABLE, CONFIG_RATE_LIMITER),
+};
+
+static const struct config_field vsock_fields[] = {
+	ROW(config_vsock, vsock_id, FIELD_STRING, FIELD_NULLABLE | FIELD_HIDDEN, 0),
+	ROW(config_vsock, guest_cid, FIELD_U32, FIELD_REQUIRED, 0),
+	ROW(config_vsock, uds_path, FIELD_STRING, FIELD_REQUIRED, 0),
 };
 
 static const struct config_field machine_fields[] = {
@@ -125,6 +150,12 @@ const struct config_field *config_fields(enum config_table table, size_t *n)
 		ROWS(drive_fields);
 	case CONFIG_DRIVE_PATCH:
 		ROWS(drive_patch_fields);
+	case CONFIG_NET:
+		ROWS(net_fields);
+	case CONFIG_NET_PATCH:
+		ROWS(net_patch_fields);
+	case CONFIG_VSOCK:
+		ROWS(vsock_fields);
 	case CONFIG_MACHINE:
 		ROWS(machine_fields);
 	case CONFIG_MACHINE_PATCH:
@@ -145,7 +176,7 @@ const struct config_field *config_fields(enum config_table table, size_t *n)
 
 /* What is known of a whole object. */
 struct table_row {
-	char name[32];
+	char name[36];
 	uint16_t size;
 	bool ignores_unknown;
 };
@@ -156,6 +187,9 @@ static const struct table_row tables[N_CONFIG_TABLES] = {
 	[CONFIG_BOOT_SOURCE] = {"struct BootSourceConfig", sizeof(struct config_boot_source), false},
 	[CONFIG_DRIVE] = {"struct BlockDeviceConfig", sizeof(struct config_drive), false},
 	[CONFIG_DRIVE_PATCH] = {"struct BlockDeviceUpdateConfig", sizeof(struct config_drive), false},
+	[CONFIG_NET] = {"struct NetworkInterfaceConfig", sizeof(struct config_net), false},
+	[CONFIG_NET_PATCH] = {"struct NetworkInterfaceUpdateConfig", sizeof(struct config_net), false},
+	[CONFIG_VSOCK] = {"struct VsockDeviceConfig", sizeof(struct config_vsock), false},
 	[CONFIG_MACHINE] = {"struct MachineConfig", sizeof(struct config_machine), false},
 	[CONFIG_MACHINE_PATCH] = {"struct MachineConfigUpdate", sizeof(struct action_machine_patch), false},
 	[CONFIG_LOGGER] = {"struct LoggerConfig", sizeof(struct config_logger), false},

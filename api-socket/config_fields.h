@@ -29,8 +29,11 @@ enum config_table {
 	CONFIG_SERIAL,        /* struct config_serial */
 	CONFIG_ACTION,        /* struct config_action */
 	CONFIG_VM_STATE,      /* struct config_vm_state */
+	CONFIG_NET,           /* struct config_net */
+	CONFIG_NET_PATCH,     /* struct config_net */
+	CONFIG_VSOCK,         /* struct config_vsock */
 };
-#define N_CONFIG_TABLES 11
+#define N_CONFIG_TABLES 14
 
 /* The sets of names that an enum field knows. */
 enum config_names {
@@ -58,10 +61,13 @@ struct config_vm_state {
 enum config_kind {
 	FIELD_BOOL,
 	FIELD_U8,
+	FIELD_U16,
+	FIELD_U32,
 	FIELD_U64,
 	FIELD_USIZE,  /* as u64, but called usize in messages */
 	FIELD_STRING, /* char *, owned */
 	FIELD_PATH,   /* the same, but called a path in messages */
+	FIELD_MAC,    /* CONFIG_MAC_BYTES bytes, written as a text */
 	FIELD_ENUM,   /* four bytes; detail: enum config_names */
 	FIELD_OBJECT, /* a struct in place; detail: enum config_table */
 };
@@ -71,6 +77,9 @@ enum config_kind {
 #define FIELD_NULLABLE 0x02     /* null is the same as absent */
 #define FIELD_OMIT_ZERO 0x04    /* printed only when not zero */
 #define FIELD_NULL_ZERO 0x08    /* printed as null when zero */
+#define FIELD_OMIT_ABSENT 0x10  /* printed only when it was given: fields that Firecracker's clients do not know */
+#define FIELD_HIDDEN 0x20       /* never printed */
+#define FIELD_ONE_OF 0x40       /* exactly one of the rows with this flag must be given; null is the same as absent */
 #define FIELD_NO_FLAG UINT16_MAX
 
 struct config_field {

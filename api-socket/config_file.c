@@ -16,13 +16,17 @@
 #define START_FAULT "Could not Start MicroVM from one single json"
 #define READ_FAULT "Unable to open or read from the configuration file"
 #define LIMIT_TEXT "a configuration file may have"
+#define LIST_MAX CONFIG_MAX_DRIVES /* elements */
 #define READ_STEP 65536
+#define WHERE_MAX 32
 #define QUOTE_MAX 200 /* bytes of a section that a message repeats */
+
+_Static_assert(LIST_MAX == CONFIG_MAX_NETS, "one limit for every list");
 
 /* How a section of the document is treated. */
 enum section_kind {
 	SECTION_OBJECT, /* becomes one action */
-	SECTION_DRIVES, /* an array: one action for each element */
+	SECTION_LIST,   /* an array: one action for each element */
 	SECTION_LATER,	/* null and [] are accepted: a device that clients know and that is not there yet */
 	SECTION_NEVER,	/* the same for what Mayfly does not have by design */
 };
@@ -42,9 +46,9 @@ static const struct section sections[] = {
 	{"machine-config", SECTION_OBJECT, false, ACTION_PUT_MACHINE, CONFIG_MACHINE},
 	{"cpu-config", SECTION_LATER, false, 0, 0},
 	{"boot-source", SECTION_OBJECT, true, ACTION_PUT_BOOT_SOURCE, CONFIG_BOOT_SOURCE},
-	{"drives", SECTION_DRIVES, true, ACTION_PUT_DRIVE, CONFIG_DRIVE},
-	{"network-interfaces", SECTION_LATER, false, 0, 0},
-	{"vsock", SECTION_LATER, false, 0, 0},
+	{"drives", SECTION_LIST, true, ACTION_PUT_DRIVE, CONFIG_DRIVE},
+	{"network-interfaces", SECTION_LIST, false, ACTION_PUT_NET, CONFIG_NET},
+	{"vsock", SECTION_OBJECT, false, ACTION_PUT_VSOCK, CONFIG_VSOCK},
 	{"balloon", SECTION_NEVER, false, 0, 0},
 	{"mmds-config", SECTION_LATER, false, 0, 0},
 	{"entropy", SECTION_NEVER, false, 0, 0},
@@ -63,8 +67,6 @@ struct found {
 struct loader {
 	struct json_text text;
 	struct found found[N_SECTIONS];
-	struct json_span drive[CONFIG_MAX_DRIVES];
-	size_t n_drives;
 	const struct action_handler *handler;
 	struct err *e;
 };
@@ -104,6 +106,12 @@ static int parse_action(struct loader *l, const struct section *section, struct 
 	return 0;
 }
 
+/* The name of a list's element in messages. */
+static void element_where(const struct section *section, size_t i, char where[WHERE_MAX])
+{
+	(void)snprintf(where, WHERE_MAX, "%.20s[%u]", section->name, (unsigned)i);
+}
+
 /*
  * Look at @value as parse_action does and drop the result: what is wrong anywhere is found before anything is applied.
  */
@@ -116,32 +124,26 @@ static int check_object(struct loader *l, const struct section *section, struct 
 	return rc;
 }
 
-static void drive_where(size_t i, char *buf, size_t cap)
-{
-	(void)snprintf(buf, cap, "drives[%zu]", i);
-}
-
-static int check_drives(struct loader *l, const struct section *section, struct json_span value)
+static int check_list(struct loader *l, const struct section *section, struct json_span value)
 {
 	struct json_span element;
 	struct body_fault bad;
 	size_t cursor = 0;
-	char where[32];
+	char where[WHERE_MAX];
 
 	if (first_of(l, value) != '[') {
 		(void)body_fault_type(&bad, &l->text, value, "a sequence");
 		return fail(l, section->name, bad.msg);
 	}
-	while (json_next_element(&l->text, value, &cursor, &element)) {
+	for (size_t i = 0; json_next_element(&l->text, value, &cursor, &element); i++) {
 		int rc;
 
-		if (l->n_drives == CONFIG_MAX_DRIVES)
-			return err_set(l->e, -EINVAL, CONTENT_FAULT ": drives: more than %d drives", CONFIG_MAX_DRIVES);
-		drive_where(l->n_drives, where, sizeof(where));
+		if (i == LIST_MAX)
+			return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s: more than %d elements", section->name, LIST_MAX);
+		element_where(section, i, where);
 		rc = check_object(l, section, element, where);
 		if (rc)
 			return rc;
-		l->drive[l->n_drives++] = element;
 	}
 	return 0;
 }
@@ -155,8 +157,8 @@ static int check_section(struct loader *l, const struct section *section, struct
 	switch (section->kind) {
 	case SECTION_OBJECT:
 		return check_object(l, section, found->value, section->name);
-	case SECTION_DRIVES:
-		return check_drives(l, section, found->value);
+	case SECTION_LIST:
+		return check_list(l, section, found->value);
 	case SECTION_LATER:
 		if (!is_empty(l, found->value))
 			return fail(l, section->name, "not available in this version of Mayfly");
@@ -223,7 +225,7 @@ static int find_sections(struct loader *l)
 		if (sections[i].required && !l->found[i].there) {
 			(void)body_fault_at(&bad, &l->text, root.end, "missing field `%s`", sections[i].name);
 			return err_set(l->e, -EINVAL, CONTENT_FAULT ": %s (%s)", bad.msg,
-				       sections[i].kind == SECTION_DRIVES ? "`\"drives\": []` for a guest without disks"
+				       sections[i].kind == SECTION_LIST ? "`\"drives\": []` for a guest without disks"
 									   : "it names the kernel to boot");
 		}
 	}
@@ -272,19 +274,21 @@ static int apply_object(struct loader *l, const struct section *section, struct 
 
 static int apply_section(struct loader *l, size_t i)
 {
-	char where[32];
+	struct json_span element;
+	size_t cursor = 0;
+	char where[WHERE_MAX];
 
 	if (!l->found[i].there)
 		return 0;
 	if (sections[i].kind == SECTION_OBJECT)
 		return apply_object(l, &sections[i], l->found[i].value, sections[i].name);
-	if (sections[i].kind != SECTION_DRIVES)
+	if (sections[i].kind != SECTION_LIST)
 		return 0;
-	for (size_t d = 0; d < l->n_drives; d++) {
+	for (size_t n = 0; json_next_element(&l->text, l->found[i].value, &cursor, &element); n++) {
 		int rc;
 
-		drive_where(d, where, sizeof(where));
-		rc = apply_object(l, &sections[i], l->drive[d], where);
+		element_where(&sections[i], n, where);
+		rc = apply_object(l, &sections[i], element, where);
 		if (rc)
 			return rc;
 	}

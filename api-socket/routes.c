@@ -21,6 +21,8 @@ enum route_kind {
 	ROUTE_GET_VM,  /* the same, but only as /vm/config */
 	ROUTE_BODY,    /* the body is the action's struct */
 	ROUTE_DRIVE,   /* the same, and the path has the id */
+	ROUTE_NET,     /* likewise */
+	ROUTE_VSOCK,   /* the same, with a deprecated field */
 	ROUTE_MACHINE, /* the same, with a deprecated field, and a PATCH has to say something */
 	ROUTE_ACTIONS, /* the body names the action */
 	ROUTE_VM_STATE,
@@ -53,14 +55,14 @@ static const struct route routes[] = {
 	{HTTP_VERB_PUT, ROUTE_MACHINE, ACTION_PUT_MACHINE, CONFIG_MACHINE, "machine-config"},
 	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "metrics"},
 	{HTTP_VERB_PUT, ROUTE_MMDS, 0, 0, "mmds"},
-	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "network-interfaces"},
+	{HTTP_VERB_PUT, ROUTE_NET, ACTION_PUT_NET, CONFIG_NET, "network-interfaces"},
 	{HTTP_VERB_PUT, ROUTE_BODY, ACTION_PUT_SERIAL, CONFIG_SERIAL, "serial"},
 	{HTTP_VERB_PUT, ROUTE_SNAPSHOT, 0, 0, "snapshot"},
-	{HTTP_VERB_PUT, ROUTE_LATER, 0, 0, "vsock"},
+	{HTTP_VERB_PUT, ROUTE_VSOCK, ACTION_PUT_VSOCK, CONFIG_VSOCK, "vsock"},
 	{HTTP_VERB_PATCH, ROUTE_DRIVE, ACTION_PATCH_DRIVE, CONFIG_DRIVE_PATCH, "drives"},
 	{HTTP_VERB_PATCH, ROUTE_MACHINE, ACTION_PATCH_MACHINE, CONFIG_MACHINE_PATCH, "machine-config"},
 	{HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "mmds"},
-	{HTTP_VERB_PATCH, ROUTE_LATER, 0, 0, "network-interfaces"},
+	{HTTP_VERB_PATCH, ROUTE_NET, ACTION_PATCH_NET, CONFIG_NET_PATCH, "network-interfaces"},
 	{HTTP_VERB_PATCH, ROUTE_VM_STATE, 0, CONFIG_VM_STATE, "vm"},
 	{HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "drives"},
 	{HTTP_VERB_DELETE, ROUTE_UNPLUG, 0, 0, "network-interfaces"},
@@ -80,7 +82,7 @@ struct call {
 	bool has_second;
 	struct action action;
 	struct reply reply;
-	bool deprecated;
+	const char *deprecated; /* the deprecated field that the request used, for the log; NULL: none */
 };
 
 static bool token_is(struct token t, const char *text)
@@ -186,6 +188,26 @@ static void serve_drive(struct call *c, const struct route *route)
 		act(c, route->action);
 }
 
+static void serve_net(struct call *c, const struct route *route)
+{
+	if (!check_id(c) || !parse(c, route->table, &c->action.net))
+		return;
+	if (!token_is(c->second, c->action.net.iface_id))
+		fault(c, "The id from the path [%.*s] does not match the id from the body [%.200s]!",
+		      (int)(c->second.len < 200 ? c->second.len : 200), c->second.s, c->action.net.iface_id);
+	else
+		act(c, route->action);
+}
+
+static void serve_vsock(struct call *c, const struct route *route)
+{
+	if (!parse(c, route->table, &c->action.vsock))
+		return;
+	if (c->action.vsock.vsock_id)
+		c->deprecated = "/vsock: vsock_id";
+	act(c, route->action);
+}
+
 static bool patch_is_empty(const struct action_machine_patch *patch)
 {
 	return !patch->has_vcpu_count && !patch->has_mem_size_mib && !patch->has_smt && !patch->has_track_dirty_pages &&
@@ -202,7 +224,8 @@ static void serve_machine(struct call *c, const struct route *route)
 		fault(c, "Empty PATCH request.");
 		return;
 	}
-	c->deprecated = patch ? c->action.machine_patch.machine.has_cpu_template : c->action.machine.has_cpu_template;
+	if (patch ? c->action.machine_patch.machine.has_cpu_template : c->action.machine.has_cpu_template)
+		c->deprecated = "/machine-config: cpu_template";
 	act(c, route->action);
 }
 
@@ -290,6 +313,12 @@ static void serve(struct call *c, const struct route *route)
 		break;
 	case ROUTE_DRIVE:
 		serve_drive(c, route);
+		break;
+	case ROUTE_NET:
+		serve_net(c, route);
+		break;
+	case ROUTE_VSOCK:
+		serve_vsock(c, route);
 		break;
 	case ROUTE_MACHINE:
 		serve_machine(c, route);
@@ -418,6 +447,9 @@ static void print_result(struct json_out *out, const struct call *c)
 	case ACTION_PUT_BOOT_SOURCE:
 	case ACTION_PUT_DRIVE:
 	case ACTION_PATCH_DRIVE:
+	case ACTION_PUT_NET:
+	case ACTION_PATCH_NET:
+	case ACTION_PUT_VSOCK:
 	case ACTION_PUT_LOGGER:
 	case ACTION_PUT_SERIAL:
 	case ACTION_INSTANCE_START:
@@ -432,7 +464,7 @@ static void print_result(struct json_out *out, const struct call *c)
 static void make_reply(const struct call *c, struct route_reply *reply)
 {
 	reply->status = c->reply.status;
-	reply->deprecated = c->deprecated;
+	reply->deprecated = c->deprecated != NULL;
 	if (reply->status == 200)
 		print_result(&reply->body, c);
 	else if (reply->status != 204)

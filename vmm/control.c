@@ -104,11 +104,14 @@ static enum phase phase_of(enum action_type type)
 	case ACTION_PATCH_MACHINE:
 	case ACTION_PUT_BOOT_SOURCE:
 	case ACTION_PUT_DRIVE:
+	case ACTION_PUT_NET:
+	case ACTION_PUT_VSOCK:
 	case ACTION_PUT_LOGGER:
 	case ACTION_PUT_SERIAL:
 	case ACTION_INSTANCE_START:
 		return BEFORE_START;
 	case ACTION_PATCH_DRIVE:
+	case ACTION_PATCH_NET:
 	case ACTION_FLUSH_METRICS:
 	case ACTION_SEND_CTRL_ALT_DEL:
 	case ACTION_PAUSE:
@@ -126,10 +129,9 @@ static bool legal_now(const struct control *c, const struct action *action, stru
 	case ANY_TIME:
 		return true;
 	case BEFORE_START:
-		if (started && action->type == ACTION_PUT_DRIVE)
-			control_fault(
-				reply,
-				"PCI is not enabled"); /* what a hot-plug on an MMIO machine answers (CONTRACT.md section 3) */
+		/* What a hot-plug on an MMIO machine answers (CONTRACT.md section 3). */
+		if (started && (action->type == ACTION_PUT_DRIVE || action->type == ACTION_PUT_NET))
+			control_fault(reply, "PCI is not enabled");
 		else if (started)
 			control_fault(reply, "%s", FAULT_AFTER);
 		return !started;
@@ -169,6 +171,15 @@ static void handle(void *ctx, struct action *action, struct reply *reply)
 	case ACTION_PATCH_DRIVE:
 		control_patch_drive(c, action, reply);
 		break;
+	case ACTION_PUT_NET:
+		control_put_net(c, action, reply);
+		break;
+	case ACTION_PATCH_NET:
+		control_patch_net(c, action, reply);
+		break;
+	case ACTION_PUT_VSOCK:
+		control_put_vsock(c, action, reply);
+		break;
 	case ACTION_PUT_LOGGER:
 		put_logger(action, reply);
 		break;
@@ -201,7 +212,7 @@ int control_create(struct control **out, const struct control_params *params, st
 		return err_sys(e, -ENOMEM, "controller");
 	c->params = *params;
 	c->handler = (struct action_handler){.handle = handle, .ctx = c};
-	c->kernel_fd = c->initrd_fd = -1;
+	c->kernel_fd = c->initrd_fd = c->vsock.fd = -1;
 	c->kvm.dev_fd = c->kvm.vm_fd = -1;
 	atomic_store(&c->exit_code, EXIT_NOT_REQUESTED);
 	vm_config_init(&c->config);
@@ -245,6 +256,9 @@ void control_destroy(struct control *c)
 	gmem_destroy(c->mem);
 	for (size_t i = 0; i < c->config.n_drives; i++)
 		blk_backing_close(&c->backing[i]);
+	for (size_t i = 0; i < c->config.n_nets; i++)
+		net_backend_close(c->net_backend[i]);
+	control_vsock_close(c, true);
 	fd_close(&c->kernel_fd);
 	fd_close(&c->initrd_fd);
 	config_serial_fini(&c->serial);

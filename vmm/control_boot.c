@@ -205,9 +205,49 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 
 /* ---- start --------------------------------------------------------------------------------------------------------- */
 
+/* What the configuration says about devices, in the machine's words. */
+struct device_lists {
+	struct machine_drive drive[CONFIG_MAX_DRIVES];
+	struct machine_net net[CONFIG_MAX_NETS];
+	struct machine_vsock vsock;
+};
+
+static void list_devices(const struct control *c, struct device_lists *l)
+{
+	for (size_t i = 0; i < c->config.n_drives; i++) {
+		const struct config_drive *d = &c->config.drive[i];
+
+		l->drive[i] = (struct machine_drive){
+			.id = d->drive_id,
+			.backing = &c->backing[i],
+			.is_root = d->is_root_device,
+			.is_read_only = d->is_read_only,
+			.writeback = d->cache_type == CACHE_WRITEBACK,
+			.is_async = d->io_engine == IO_ENGINE_ASYNC,
+			.partuuid = d->partuuid,
+			.limits = control_limits(&d->rate_limiter),
+		};
+	}
+	for (size_t i = 0; i < c->config.n_nets; i++) {
+		const struct config_net *n = &c->config.net[i];
+
+		l->net[i] = (struct machine_net){
+			.id = n->iface_id,
+			.backend = c->net_backend[i],
+			.mac = n->has_guest_mac ? n->guest_mac : NULL,
+			.mtu = n->mtu,
+			.rx = control_limits(&n->rx_rate_limiter),
+			.tx = control_limits(&n->tx_rate_limiter),
+		};
+	}
+	l->vsock = (struct machine_vsock){.guest_cid = c->config.vsock.guest_cid,
+					  .uds_path = c->config.vsock.uds_path,
+					  .listen_fd = c->vsock.fd};
+}
+
 static int build_machine(struct control *c, struct err *e)
 {
-	struct machine_drive drives[CONFIG_MAX_DRIVES];
+	struct device_lists devices;
 	const struct config_bucket *serial = &c->serial.rate_limiter;
 	struct machine_params p = {
 		.loop = c->params.loop,
@@ -220,7 +260,10 @@ static int build_machine(struct control *c, struct err *e)
 		.smt = c->config.machine.smt,
 		.track_dirty_pages = c->config.machine.track_dirty_pages,
 		.n_drives = c->config.n_drives,
-		.drives = drives,
+		.drives = devices.drive,
+		.n_nets = c->config.n_nets,
+		.nets = devices.net,
+		.vsock = c->config.vsock.uds_path ? &devices.vsock : NULL,
 		.serial_out_path = c->serial.serial_out_path,
 		.serial_bucket_size = serial->present ? serial->size : 0,
 		.serial_bucket_burst = serial->one_time_burst,
@@ -232,20 +275,20 @@ static int build_machine(struct control *c, struct err *e)
 		.ctx = c,
 	};
 
-	for (size_t i = 0; i < c->config.n_drives; i++) {
-		const struct config_drive *d = &c->config.drive[i];
-
-		drives[i] = (struct machine_drive){
-			.id = d->drive_id,
-			.backing = &c->backing[i],
-			.is_root = d->is_root_device,
-			.is_read_only = d->is_read_only,
-			.writeback = d->cache_type == CACHE_WRITEBACK,
-			.partuuid = d->partuuid,
-			.limits = control_drive_limits(&d->rate_limiter),
-		};
-	}
+	list_devices(c, &devices);
 	return machine_create(&c->machine, &p, e);
+}
+
+/* The machine has handles of its own: close those of the configuration. The vsock socket's file stays. */
+static void close_devices(struct control *c)
+{
+	for (size_t i = 0; i < c->config.n_drives; i++)
+		blk_backing_close(&c->backing[i]);
+	for (size_t i = 0; i < c->config.n_nets; i++) {
+		net_backend_close(c->net_backend[i]);
+		c->net_backend[i] = NULL;
+	}
+	control_vsock_close(c, false);
 }
 
 static int start(struct control *c, struct err *e)
@@ -277,8 +320,7 @@ static int start(struct control *c, struct err *e)
 		c->machine = NULL;
 		return rc;
 	}
-	for (size_t i = 0; i < c->config.n_drives; i++)
-		blk_backing_close(&c->backing[i]); /* the machine has its own */
+	close_devices(c);
 	return 0;
 }
 

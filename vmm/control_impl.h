@@ -5,18 +5,31 @@
  *     control.c        life, which action is legal when, dispatch, the small actions
  *     control_boot.c   machine and boot source, the loaded kernel, InstanceStart
  *     control_drive.c  drives
+ *     control_net.c    network interfaces
+ *     control_vsock.c  the vsock device
+ *     control_limits.c rate limiters of all of them
  */
 #ifndef MAYFLY_VMM_CONTROL_IMPL_H
 #define MAYFLY_VMM_CONTROL_IMPL_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "virtio/blk.h"
+#include "virtio/net.h"
 #include "vmm/boot.h"
 #include "vmm/control.h"
 #include "vmm/gmem.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
+
+/* The vsock device's listener, and the file that its bind() made: who binds also removes. */
+struct control_vsock {
+	int fd;     /* owned; -1: none, or the machine has taken over */
+	bool bound; /* there is a file, this one: */
+	dev_t dev;
+	ino_t ino;
+};
 
 struct control {
 	struct control_params params;
@@ -26,9 +39,11 @@ struct control {
 	enum vm_state state;
 	_Atomic int exit_code;
 
-	/* Opened when they were configured, so that a path is resolved once. Owned. */
+	/* Opened when they were configured, so that a name is resolved once. Owned; closed when the machine has its own. */
 	int kernel_fd, initrd_fd;
 	struct blk_backing backing[CONFIG_MAX_DRIVES]; /* of config.drive[i] */
+	struct net_backend *net_backend[CONFIG_MAX_NETS]; /* of config.net[i] */
+	struct control_vsock vsock;                       /* of config.vsock */
 
 	/* The kernel, loaded before it is asked to start; what was wrong with it is reported at InstanceStart. */
 	struct gmem *mem;
@@ -51,8 +66,17 @@ void control_put_boot_source(struct control *c, struct action *action, struct re
 void control_instance_start(struct control *c, struct reply *reply);
 void control_put_drive(struct control *c, struct action *action, struct reply *reply);
 void control_patch_drive(struct control *c, struct action *action, struct reply *reply);
+void control_put_net(struct control *c, struct action *action, struct reply *reply);
+void control_patch_net(struct control *c, struct action *action, struct reply *reply);
+void control_put_vsock(struct control *c, struct action *action, struct reply *reply);
 
-/* The limits of a drive as the machine takes them. */
-struct machine_limits control_drive_limits(const struct config_rate_limiter *limiter);
+/* Close the listener; with @unlink_too remove its socket file, if that is still the same file. Idempotent. */
+void control_vsock_close(struct control *c, bool unlink_too);
+
+/* A rate limiter as the machine takes it. */
+struct machine_limits control_limits(const struct config_rate_limiter *limiter);
+
+/* Write the buckets that @patch gives into @limiter: what `GET /vm/config` shows afterwards. */
+void control_remember_limits(struct config_rate_limiter *limiter, const struct config_rate_limiter *patch);
 
 #endif

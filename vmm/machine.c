@@ -2,14 +2,11 @@
 #include "vmm/machine.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "virtio/mmio.h"
-#include "virtio/virtio_spec.h"
 #include "vmm/acpi_pm.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -20,20 +17,13 @@
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
+#include "vmm/machine_virtio.h"
 #include "vmm/serial.h"
 #include "vmm/serial_console.h"
 #include "vmm/vcpu.h"
 
 /* How long the end of a machine waits for a reader to take the console's last lines. */
 #define SERIAL_FLUSH_MS 500
-
-struct machine_disk {
-	struct blk *blk;
-	struct virtio_mmio *transport;
-	struct irq_line irq;
-	gpa_t base;
-	char *id;
-};
 
 struct machine {
 	struct evloop *loop; /* borrowed */
@@ -46,8 +36,7 @@ struct machine {
 	struct i8042 *i8042;
 	struct boottimer boottimer;
 	struct acpi_pm acpi_pm;
-	size_t n_disks;
-	struct machine_disk disk[LAYOUT_MAX_VIRTIO];
+	struct machine_virtio virtio;
 	struct vcpus *vcpus;
 	bool paused;
 	_Atomic bool ended;
@@ -149,79 +138,6 @@ static int add_legacy_devices(struct machine *m, const struct machine_params *p,
 	return 0;
 }
 
-/* Put transport @d of a virtio device on the bus and connect its queues' kicks and its interrupt. */
-static int attach_virtio(struct machine *m, struct machine_disk *d, struct virtio_device *dev, uint32_t gsi,
-			 struct err *e)
-{
-	struct virtio_mmio_config config = {
-		.dev = dev, .mem = m->mem, .irq = &d->irq, .loop = m->loop, .kick_in_vcpu = true};
-	int rc;
-
-	rc = connect_irq(m, &d->irq, gsi, e);
-	if (rc)
-		return rc;
-	rc = virtio_mmio_create(&config, &d->transport, e);
-	if (rc)
-		return rc;
-	rc = bus_add(&m->mmio, d->base.v, LAYOUT_VIRTIO_MMIO_SIZE, &virtio_mmio_bus_ops, d->transport);
-	if (rc)
-		return err_sys(e, rc, "virtio-mmio page 0x%llx", (unsigned long long)d->base.v);
-	if (virtio_mmio_kicks_in_vcpu(d->transport))
-		return 0;
-	for (uint16_t q = 0; q < virtio_mmio_n_queues(d->transport); q++) {
-		rc = kvm_add_ioeventfd(&m->kvm, GPA(d->base.v + VIRTIO_MMIO_QUEUE_NOTIFY), q,
-				       virtio_mmio_kick_fd(d->transport, q), e);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static int add_disk(struct machine *m, const struct machine_drive *drive, struct err *e)
-{
-	uint32_t place = (uint32_t)m->n_disks;
-	struct machine_disk *d = &m->disk[place];
-	struct blk_config config = {
-		.drive_id = drive->id,
-		.flush = drive->writeback,
-		.bandwidth = drive->limits.bandwidth,
-		.ops = drive->limits.ops,
-		.loop = m->loop,
-	};
-	struct blk_backing backing = *drive->backing;
-	int rc;
-
-	m->n_disks++;
-	d->base = GPA(LAYOUT_VIRTIO_MMIO + place * LAYOUT_VIRTIO_MMIO_SIZE);
-	d->id = strdup(drive->id);
-	if (!d->id)
-		return err_sys(e, -ENOMEM, "drive '%s'", drive->id);
-	/* A copy, so that the caller still has its file when a later step of the start fails. */
-	backing.fd = fcntl(drive->backing->fd, F_DUPFD_CLOEXEC, 0);
-	if (backing.fd < 0)
-		return err_sys(e, -errno, "drive '%s'", drive->id);
-	rc = blk_create(&config, &backing, &d->blk, e);
-	if (rc)
-		return rc;
-	return attach_virtio(m, d, blk_virtio_device(d->blk), LAYOUT_GSI_FIRST + place, e);
-}
-
-static int add_disks(struct machine *m, const struct machine_params *p, struct err *e)
-{
-	if (p->n_drives > LAYOUT_MAX_VIRTIO)
-		return err_set(e, -ENOSPC,
-			       "Could not allocate GSI: The requested resource is not available. A microVM can have "
-			       "%d virtio devices, %zu are configured.",
-			       LAYOUT_MAX_VIRTIO, p->n_drives);
-	for (size_t i = 0; i < p->n_drives; i++) {
-		int rc = add_disk(m, &p->drives[i], e);
-
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 /* The finished kernel command line (CONTRACT.md 16.3). */
 static int build_cmdline(const struct machine *m, const struct machine_params *p, char out[LAYOUT_CMDLINE_MAX],
 			 struct err *e)
@@ -236,9 +152,9 @@ static int build_cmdline(const struct machine *m, const struct machine_params *p
 		add.root_read_only = p->drives[0].is_read_only;
 	}
 	if (boot_wants_cmdline_devices(p->kernel, p->boot_args ? p->boot_args : CMDLINE_DEFAULT))
-		add.n_devices = m->n_disks;
-	for (size_t i = 0; i < m->n_disks; i++)
-		devices[i] = (struct cmdline_device){.base = m->disk[i].base, .gsi = m->disk[i].irq.gsi};
+		add.n_devices = m->virtio.n;
+	for (size_t i = 0; i < m->virtio.n; i++)
+		devices[i] = (struct cmdline_device){.base = m->virtio.device[i].base, .gsi = m->virtio.device[i].irq.gsi};
 	rc = cmdline_build(p->boot_args, &add, out, e);
 	if (rc)
 		return err_wrap(e, rc, "The kernel command line is invalid");
@@ -255,9 +171,9 @@ static int write_boot_data(struct machine *m, const struct machine_params *p, st
 		.initrd = &initrd,
 		.cmdline = cmdline,
 		.n_vcpus = p->n_vcpus,
-		.n_virtio = m->n_disks,
+		.n_virtio = m->virtio.n,
 		.has_vmgenid = true,
-		.vmgenid_gsi = LAYOUT_GSI_FIRST + (uint32_t)m->n_disks,
+		.vmgenid_gsi = LAYOUT_GSI_FIRST + (uint32_t)m->virtio.n,
 		.has_power_off = true,
 	};
 	int rc;
@@ -270,8 +186,9 @@ static int write_boot_data(struct machine *m, const struct machine_params *p, st
 	rc = build_cmdline(m, p, cmdline, e);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < m->n_disks; i++)
-		config.virtio[i] = (struct boot_virtio){.base = m->disk[i].base, .gsi = m->disk[i].irq.gsi};
+	for (size_t i = 0; i < m->virtio.n; i++)
+		config.virtio[i] =
+			(struct boot_virtio){.base = m->virtio.device[i].base, .gsi = m->virtio.device[i].irq.gsi};
 	if (getrandom(config.vmgenid, sizeof(config.vmgenid), 0) != sizeof(config.vmgenid))
 		return err_sys(e, -errno, "getrandom for the VM generation id");
 	return boot_write_tables(m->mem, &config, e);
@@ -315,7 +232,7 @@ static int build(struct machine *m, const struct machine_params *p, struct err *
 	rc = add_legacy_devices(m, p, e);
 	if (rc)
 		return rc;
-	rc = add_disks(m, p, e);
+	rc = machine_virtio_build(&m->virtio, p, e);
 	if (rc)
 		return rc;
 	rc = write_boot_data(m, p, e);
@@ -338,8 +255,11 @@ static struct machine *machine_alloc(const struct machine_params *p)
 	p->kvm->dev_fd = p->kvm->vm_fd = -1;
 	m->serial_irq.fd = m->keyboard_irq.fd = -1;
 	m->console = (struct serial_console){.in_fd = -1, .out_fd = -1, .in_flags = -1, .out_flags = -1};
-	for (size_t i = 0; i < LAYOUT_MAX_VIRTIO; i++)
-		m->disk[i].irq.fd = -1;
+	machine_virtio_init(&m->virtio);
+	m->virtio.loop = m->loop;
+	m->virtio.mem = m->mem;
+	m->virtio.kvm = &m->kvm;
+	m->virtio.mmio = &m->mmio;
 	return m;
 }
 
@@ -387,8 +307,7 @@ void machine_resume(struct machine *m)
 	if (!m->paused)
 		return;
 	evloop_resume_devices(m->loop);
-	for (size_t i = 0; i < m->n_disks; i++)
-		virtio_mmio_kick_all(m->disk[i].transport);
+	machine_virtio_kick_all(&m->virtio);
 	vcpus_resume(m->vcpus);
 	m->paused = false;
 }
@@ -398,31 +317,41 @@ int machine_send_ctrl_alt_del(struct machine *m, struct err *e)
 	return i8042_send_ctrl_alt_del(m->i8042, e);
 }
 
-static struct machine_disk *find_disk(struct machine *m, const char *id)
+/* The drive @id; NULL with @e. */
+static struct blk *find_drive(struct machine *m, const char *id, struct err *e)
 {
-	for (size_t i = 0; i < m->n_disks; i++) {
-		if (strcmp(m->disk[i].id, id) == 0)
-			return &m->disk[i];
-	}
-	return NULL;
+	struct machine_device *d = machine_virtio_find(&m->virtio, MACHINE_BLK, id);
+
+	if (!d)
+		(void)err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
+	return d ? d->blk : NULL;
 }
 
 int machine_update_drive(struct machine *m, const char *id, struct blk_backing *backing, struct err *e)
 {
-	struct machine_disk *d = find_disk(m, id);
+	struct blk *blk = find_drive(m, id, e);
 
-	if (!d)
-		return err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
-	return blk_update_backing(d->blk, backing, e);
+	return blk ? blk_update_backing(blk, backing, e) : -ENODEV;
 }
 
 int machine_update_drive_limits(struct machine *m, const char *id, const struct machine_limits *limits, struct err *e)
 {
-	struct machine_disk *d = find_disk(m, id);
+	struct blk *blk = find_drive(m, id, e);
+
+	if (!blk)
+		return -ENODEV;
+	blk_update_limits(blk, limits->has_bandwidth ? &limits->bandwidth : NULL, limits->has_ops ? &limits->ops : NULL);
+	return 0;
+}
+
+int machine_update_net_limits(struct machine *m, const char *id, enum net_direction direction,
+			      const struct machine_limits *limits, struct err *e)
+{
+	struct machine_device *d = machine_virtio_find(&m->virtio, MACHINE_NET, id);
 
 	if (!d)
-		return err_set(e, -ENODEV, "Device not found: no drive '%s'.", id);
-	blk_update_limits(d->blk, limits->has_bandwidth ? &limits->bandwidth : NULL,
+		return err_set(e, -ENODEV, "Device not found: no interface '%s'.", id);
+	net_update_limits(d->net, direction, limits->has_bandwidth ? &limits->bandwidth : NULL,
 			  limits->has_ops ? &limits->ops : NULL);
 	return 0;
 }
@@ -439,14 +368,7 @@ void machine_destroy(struct machine *m)
 	if (m->serial)
 		serial_end_coalescing(m->serial); /* its ring goes with the vCPUs */
 	vcpus_destroy(m->vcpus);		  /* first: from here on nobody but this thread touches the devices */
-	for (size_t i = 0; i < m->n_disks; i++) {
-		struct machine_disk *d = &m->disk[i];
-
-		virtio_mmio_destroy(d->transport);
-		blk_destroy(d->blk);
-		irq_fini(&d->irq);
-		free(d->id);
-	}
+	machine_virtio_fini(&m->virtio);
 	if (m->serial)
 		(void)serial_flush(m->serial, SERIAL_FLUSH_MS);
 	serial_destroy(m->serial);

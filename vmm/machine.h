@@ -5,8 +5,9 @@
  * In the words of the classic reference model of a virtual machine monitor: the bus is the dispatcher, this file is the
  * allocator (it alone gives out guest memory, addresses and interrupts), and the devices are the interpreter routines.
  *
- * Ownership: machine_create() takes the guest memory only when it succeeds, and copies the drives' descriptors; after a
- * failed start the caller still has its files and may correct the configuration and try again.
+ * Ownership: machine_create() takes the guest memory only when it succeeds, and works on handles of its own to the
+ * drives' files, the interfaces' back ends and the vsock listener; after a failed start the caller still has its own
+ * and may correct the configuration and try again.
  *
  * Threads: the I/O thread. @exit_requested is also called in vCPU threads, and only asks: the I/O thread then destroys.
  */
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 #include "virtio/blk.h"
+#include "virtio/net.h"
 #include "vmm/base/err.h"
 #include "vmm/boot.h"
 #include "vmm/evloop.h"
@@ -29,7 +31,7 @@
 struct kvm;
 struct machine;
 
-/* Which buckets of a drive's rate limiter are given; one that is not keeps what it is. */
+/* Which buckets of a rate limiter are given; one that is not keeps what it is. */
 struct machine_limits {
 	bool has_bandwidth, has_ops;
 	struct ratelimit_bucket_config bandwidth, ops;
@@ -37,10 +39,24 @@ struct machine_limits {
 
 struct machine_drive {
 	const char *id;
-	const struct blk_backing *backing; /* borrowed for the call: the machine has a descriptor of its own */
-	bool is_root, is_read_only, writeback;
+	const struct blk_backing *backing; /* borrowed for the call */
+	bool is_root, is_read_only, writeback, is_async;
 	const char *partuuid;        /* NULL: none */
 	struct machine_limits limits;
+};
+
+struct machine_net {
+	const char *id;
+	const struct net_backend *backend; /* borrowed for the call */
+	const uint8_t *mac;                /* NET_MAC_BYTES; NULL: the guest chooses */
+	uint16_t mtu;                      /* 0: the guest is not told */
+	struct machine_limits rx, tx;
+};
+
+struct machine_vsock {
+	uint32_t guest_cid;
+	const char *uds_path;
+	int listen_fd; /* borrowed for the call */
 };
 
 struct machine_params {
@@ -54,6 +70,9 @@ struct machine_params {
 	bool smt, track_dirty_pages;
 	size_t n_drives;
 	const struct machine_drive *drives; /* root first */
+	size_t n_nets;
+	const struct machine_net *nets;
+	const struct machine_vsock *vsock; /* NULL: none */
 	const char *serial_out_path;     /* NULL: standard input and output */
 	uint64_t serial_bucket_size, serial_bucket_burst, serial_bucket_refill_ms; /* size or refill 0: no limit */
 	bool boot_timer;
@@ -81,6 +100,10 @@ int machine_update_drive(struct machine *m, const char *id, struct blk_backing *
 /* Replace the rate limits of drive @id, bucket by bucket (CONTRACT.md section 8). -ENODEV when there is no such drive. */
 int machine_update_drive_limits(struct machine *m, const char *id, const struct machine_limits *limits,
 				struct err *e) MUST_USE;
+
+/* Replace the rate limits of interface @id in one direction, likewise. -ENODEV when there is no such interface. */
+int machine_update_net_limits(struct machine *m, const char *id, enum net_direction direction,
+			      const struct machine_limits *limits, struct err *e) MUST_USE;
 
 /* The process is about to end without machine_destroy(): give the terminal back. Async-signal-safe. */
 void machine_emergency(struct machine *m);

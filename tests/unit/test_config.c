@@ -25,6 +25,8 @@ union object {
 	struct config_rate_limiter limiter;
 	struct config_boot_source boot;
 	struct config_drive drive;
+	struct config_net net;
+	struct config_vsock vsock;
 	struct config_machine machine;
 	struct action_machine_patch patch;
 	struct config_logger logger;
@@ -279,7 +281,7 @@ static void test_boot_source(void **state)
 
 #define DRIVE_FIELDS                                                                                                   \
 	"expected one of `drive_id`, `partuuid`, `is_root_device`, `cache_type`, `is_read_only`, `path_on_host`, "     \
-	"`rate_limiter`, `io_engine`, `socket`"
+	"`rate_limiter`, `io_engine`, `socket`, `delta_path`"
 
 static void test_drive(void **state)
 {
@@ -339,7 +341,7 @@ static void test_drive(void **state)
 
 static void test_drive_patch(void **state)
 {
-#define PATCH_FIELDS "expected one of `drive_id`, `path_on_host`, `rate_limiter`"
+#define PATCH_FIELDS "expected one of `drive_id`, `path_on_host`, `rate_limiter`, `delta_path`"
 	static const struct row rows[] = {
 		{CONFIG_DRIVE_PATCH, "{}", "missing field `drive_id` at line 1 column 2"},
 		{CONFIG_DRIVE_PATCH, "{\"is_read_only\":true}",

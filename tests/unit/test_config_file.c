@@ -50,6 +50,10 @@ static void fake_handle(void *ctx, struct action *action, struct reply *reply)
 		(void)snprintf(f->order + len, room, "boot(%s) ", action->boot.kernel_image_path);
 	} else if (action->type == ACTION_PUT_DRIVE) {
 		(void)snprintf(f->order + len, room, "drive(%s) ", action->drive.drive_id);
+	} else if (action->type == ACTION_PUT_NET) {
+		(void)snprintf(f->order + len, room, "net(%s) ", action->net.iface_id);
+	} else if (action->type == ACTION_PUT_VSOCK) {
+		(void)snprintf(f->order + len, room, "vsock(%s) ", action->vsock.uds_path);
 	} else if (action->type == ACTION_INSTANCE_START) {
 		(void)snprintf(f->order + len, room, "start");
 	} else {
@@ -109,6 +113,10 @@ static void test_smallest(void **state)
 static void test_order_of_application(void **state)
 {
 	(void)state;
+	expect_order("{\"vsock\":{\"guest_cid\":3,\"uds_path\":\"v\"},\"network-interfaces\":[{\"iface_id\":\"b\","
+		     "\"host_dev_name\":\"t\"},{\"iface_id\":\"a\",\"tap_fd\":7}],\"drives\":[{\"drive_id\":\"d\","
+		     "\"is_root_device\":false}]," BOOT "}",
+		"boot(k) drive(d) net(b) net(a) vsock(v) start");
 	expect_order("{\"drives\":[{\"drive_id\":\"b\",\"is_root_device\":false},{\"drive_id\":\"a\",\"is_root_"
 		     "device\":true}]," BOOT
 		     ",\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256},\"logger\":{\"level\":\"Debug\"}}",
@@ -202,8 +210,13 @@ static void test_bad_fields(void **state)
 						 "`mem_size_mib`, `smt`, `cpu_template`, "
 						 "`track_dirty_pages`, `huge_pages` at line 2 column 21"},
 		{"\"machine-config\":{},\"machine-config\":{}", "duplicate field `machine-config` at line 2 column 36"},
-		{"\"network-interfaces\":[{}]", "network-interfaces: not available in this version of Mayfly"},
-		{"\"vsock\":{\"guest_cid\":3}", "vsock: not available in this version of Mayfly"},
+		{"\"network-interfaces\":{}", "network-interfaces: invalid type: map, expected a sequence at line 2 column 21"},
+		{"\"network-interfaces\":[{\"iface_id\":\"a\",\"host_dev_name\":\"t\"},{}]",
+			"network-interfaces[1]: missing field `iface_id` at line 2 column 61"},
+		{"\"network-interfaces\":[{\"iface_id\":\"a\",\"mtu\":65536}]",
+			"network-interfaces[0].mtu: invalid value: integer `65536`, expected u16 at line 2 column 49"},
+		{"\"vsock\":{\"guest_cid\":3}", "vsock: missing field `uds_path` at line 2 column 23"},
+		{"\"vsock\":[]", "vsock: invalid type: sequence, expected struct VsockDeviceConfig at line 2 column 8"},
 		{"\"metrics\":{\"metrics_path\":\"m\"}", "metrics: not available in this version of Mayfly"},
 		{"\"mmds-config\":{}", "mmds-config: not available in this version of Mayfly"},
 		{"\"cpu-config\":\"path\"", "cpu-config: not available in this version of Mayfly"},
@@ -284,7 +297,7 @@ static void test_too_many_drives(void **state)
 
 		(void)snprintf(text + len, sizeof(text) - len, "]}");
 	}
-	expect_refused(text, CONTENT "drives: more than 32 drives");
+	expect_refused(text, CONTENT "drives: more than 32 elements");
 }
 
 static void test_refusals_of_the_handler(void **state)

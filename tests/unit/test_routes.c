@@ -117,6 +117,9 @@ static void expect_action(enum http_verb verb, const char *path, const char *bod
 #define MACHINE "{\"vcpu_count\":1,\"mem_size_mib\":128}"
 #define BOOT "{\"kernel_image_path\":\"/k\"}"
 #define DRIVE "{\"drive_id\":\"root_1\",\"is_root_device\":true,\"path_on_host\":\"/d\"}"
+#define NET "{\"iface_id\":\"eth0\",\"host_dev_name\":\"tap0\"}"
+#define VSOCK "{\"guest_cid\":3,\"uds_path\":\"v\"}"
+#define VSOCK_WITH_ID "{\"guest_cid\":3,\"uds_path\":\"v\",\"vsock_id\":\"root\"}"
 
 static void test_gets(void **state)
 {
@@ -143,6 +146,9 @@ static void test_writes(void **state)
 	expect_action(PUT, "/drives/root_1/", DRIVE, ACTION_PUT_DRIVE);
 	expect_action(PUT, "/drives/root_1/x", DRIVE, ACTION_PUT_DRIVE);
 	expect_action(PATCH, "/drives/a", "{\"drive_id\":\"a\",\"path_on_host\":\"/x\"}", ACTION_PATCH_DRIVE);
+	expect_action(PUT, "/network-interfaces/eth0", NET, ACTION_PUT_NET);
+	expect_action(PATCH, "/network-interfaces/eth0", "{\"iface_id\":\"eth0\"}", ACTION_PATCH_NET);
+	expect_action(PUT, "/vsock", VSOCK, ACTION_PUT_VSOCK);
 	expect_action(PUT, "/logger", "{\"level\":\"Info\"}", ACTION_PUT_LOGGER);
 	expect_action(PUT, "/serial", "{\"serial_out_path\":\"/s\"}", ACTION_PUT_SERIAL);
 	expect_action(PUT, "/actions", "{\"action_type\":\"InstanceStart\"}", ACTION_INSTANCE_START);
@@ -213,9 +219,6 @@ static void expect_later(enum http_verb verb, const char *path)
 static void test_known_resources_that_come_later(void **state)
 {
 	(void)state;
-	expect_later(PUT, "/network-interfaces/eth0");
-	expect_later(PATCH, "/network-interfaces/eth0");
-	expect_later(PUT, "/vsock");
 	expect_later(PUT, "/metrics");
 	expect_later(PUT, "/cpu-config");
 	expect_later(PUT, "/snapshot/create");
@@ -246,6 +249,18 @@ static void test_ids(void **state)
 	expect_fault(PUT, "/drives/root-1", "{", BAD_ID);
 }
 
+static void test_network_ids(void **state)
+{
+	(void)state;
+	expect_fault(PUT, "/network-interfaces", NET, "The ID cannot be empty.");
+	expect_fault(PATCH, "/network-interfaces/", NET, "The ID cannot be empty.");
+	expect_fault(PUT, "/network-interfaces/eth-0", NET, BAD_ID);
+	expect_fault(PUT, "/network-interfaces/eth1", NET,
+		"The id from the path [eth1] does not match the id from the body [eth0]!");
+	expect_fault(PATCH, "/network-interfaces/a", "{\"iface_id\":\"b\"}",
+		"The id from the path [a] does not match the id from the body [b]!");
+}
+
 static void test_bad_bodies(void **state)
 {
 	(void)state;
@@ -262,8 +277,26 @@ static void test_bad_bodies(void **state)
 	expect_fault(PUT, "/drives/a", "[]",
 		DESERIALIZE "invalid type: sequence, expected struct BlockDeviceConfig at line 1 column 0.");
 	expect_fault(PATCH, "/drives/a", "{\"drive_id\":\"a\",\"io_engine\":\"Sync\"}",
-		DESERIALIZE "unknown field `io_engine`, expected one of `drive_id`, `path_on_host`, `rate_limiter` "
-			    "at line 1 column 27.");
+		DESERIALIZE "unknown field `io_engine`, expected one of `drive_id`, `path_on_host`, `rate_limiter`, "
+			    "`delta_path` at line 1 column 27.");
+	expect_fault(PUT, "/network-interfaces/a", "{\"iface_id\":\"a\"}",
+		DESERIALIZE "missing field `host_dev_name` at line 1 column 16.");
+	expect_fault(PUT, "/network-interfaces/a",
+		"{\"iface_id\":\"a\",\"host_dev_name\":\"t\",\"guest_mac\":\"6:0:0:0:0:0\"}",
+		DESERIALIZE "invalid value: string \\\"6:0:0:0:0:0\\\", expected a MAC address like `06:00:ac:10:00:02` "
+			    "at line 1 column 61. (field `guest_mac`)");
+	expect_fault(PUT, "/network-interfaces/a", "{\"iface_id\":\"a\",\"allow_mmds_requests\":true}",
+		DESERIALIZE "unknown field `allow_mmds_requests`, expected one of `iface_id`, `host_dev_name`, `guest_mac`, "
+			    "`mtu`, `rx_rate_limiter`, `tx_rate_limiter`, `tap_fd`, `passt_socket` at line 1 column 37.");
+	expect_fault(PATCH, "/network-interfaces/a", "{\"iface_id\":\"a\",\"mtu\":1500}",
+		DESERIALIZE "unknown field `mtu`, expected one of `iface_id`, `rx_rate_limiter`, `tx_rate_limiter` "
+			    "at line 1 column 21.");
+	expect_fault(PUT, "/vsock", "{\"guest_cid\":3}", DESERIALIZE "missing field `uds_path` at line 1 column 15.");
+	expect_fault(PUT, "/vsock", "{\"uds_path\":\"v\"}", DESERIALIZE "missing field `guest_cid` at line 1 column 16.");
+	expect_fault(PUT, "/vsock", "{\"guest_cid\":-1,\"uds_path\":\"v\"}",
+		DESERIALIZE "invalid value: integer `-1`, expected u32 at line 1 column 15. (field `guest_cid`)");
+	expect_fault(PUT, "/vsock", "{\"cid\":3}",
+		DESERIALIZE "unknown field `cid`, expected one of `vsock_id`, `guest_cid`, `uds_path` at line 1 column 6.");
 	expect_fault(PUT, "/logger", "{}x", DESERIALIZE "trailing characters at line 1 column 3.");
 	expect_fault(PUT, "/serial", "x", DESERIALIZE "expected value at line 1 column 1.");
 	expect_fault(PUT, "/actions", "{\"action_type\":\"Reboot\"}",
@@ -358,6 +391,16 @@ static void test_deprecation(void **state)
 	f.fault = "no";
 	send_to(&f, PUT, "/machine-config", WITH_TEMPLATE "\"T2\"}", &o);
 	assert_true(o.deprecated && o.status == 400);
+	f.fault = NULL;
+	send_to(&f, PUT, "/vsock", VSOCK, &o);
+	assert_true(!o.deprecated && o.status == 204);
+	send_to(&f, PUT, "/vsock", "{\"guest_cid\":3,\"uds_path\":\"v\",\"vsock_id\":null}", &o);
+	assert_true(!o.deprecated && o.status == 204);
+	send_to(&f, PUT, "/vsock", VSOCK_WITH_ID, &o);
+	assert_true(o.deprecated && o.status == 204);
+	f.fault = "Vsock config error: x";
+	send_to(&f, PUT, "/vsock", VSOCK_WITH_ID, &o);
+	assert_true(o.deprecated && o.status == 400);
 }
 
 /* ---- log lines --------------------------------------------------------------------------------------------------- */
@@ -434,6 +477,11 @@ static void test_log_lines(void **state)
 			"\"{\\\"cpu_template\\\":\\\"None\\\"}\".\n"
 			"fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n"
 			"fc_api:WARN] PATCH /machine-config: cpu_template field is deprecated.\n"},
+		{PUT, "/vsock/x", VSOCK_WITH_ID,
+			"fc_api:INFO] The API server received a Put request on \"/vsock/x\" with body "
+			"\"{\\\"guest_cid\\\":3,\\\"uds_path\\\":\\\"v\\\",\\\"vsock_id\\\":\\\"root\\\"}\".\n"
+			"fc_api:INFO] The request was executed successfully. Status code: 204 No Content.\n"
+			"fc_api:WARN] PUT /vsock: vsock_id field is deprecated.\n"},
 	};
 	char lines[4096];
 
@@ -474,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_snapshot_and_mmds_paths),
 		cmocka_unit_test(test_known_resources_that_come_later),
 		cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_network_ids),
 		cmocka_unit_test(test_bad_bodies),
 		cmocka_unit_test(test_unplug),
 		cmocka_unit_test(test_reply_bodies),
