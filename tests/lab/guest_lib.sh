@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # For suites that run real guests in the real monitor, sourced by them: kernels and images, the monitor and its API, expectations,
-# one result a test. A suite sets `suite` (the prefix of its names) before; its tests are functions test_NAME; it ends with
+# one result a test. A suite sets `suite` (the prefix of its names) before; its tests are functions test_NAME, and clean_up, if there is one, is called after each; it ends with
 #
 #     prepare_kernels KERNEL_DEFAULT KERNEL_DEB612 ...    (and images, on the machine that calls; it exports what the tests need)
 #     run_here_or_in_lab SECONDS MIB NAME...              (calls the suite again as `SUITE --inside NAME...`, which calls run_tests)
@@ -98,9 +98,9 @@ write_config() {
 	printf '{"machine-config": %s, "boot-source": %s, "drives": [%s]}\n' "$(json_machine)" "$(json_boot)" "${drives[*]}" >"$dir/config"
 }
 
-launch() { # OPTIONS...: the monitor, in the background
+launch() { # OPTIONS...: the monitor, in the background; `as` is what runs it, if anything
 	: >"$dir/out" >"$dir/err" >"$dir/log"
-	"$vmm" --log-path "$dir/log" --level Debug --id guest "$@" >"$console" 2>"$dir/err" </dev/null &
+	"${as[@]}" "$vmm" --log-path "$dir/log" --level Debug --id guest "$@" >"$console" 2>"$dir/err" </dev/null &
 	pid=$!
 }
 await_socket() {
@@ -187,7 +187,7 @@ places() { echo /run/* /dev/shm/*; }
 fresh() { # NAME: a clean slate for the next guest
 	dir=$tmp/$1 sock=$tmp/$1/sock console=$tmp/$1/out
 	pid='' status='' codes='' failure=''
-	vcpus=1 smt=false mem=128 huge=None image=${KERNEL_DEFAULT:-} initrd='' args='' drives=() also=()
+	vcpus=1 smt=false mem=128 huge=None image=${KERNEL_DEFAULT:-} initrd='' args='' drives=() also=() as=()
 	mkdir -p "$dir"
 }
 
@@ -218,10 +218,12 @@ run_tests() {
 		run_one "$name"
 		if emulator_fault; then
 			echo "    $name: a CPU that came up had a triple fault, which the lab's emulator is known for; once more"
+			! declare -F clean_up >/dev/null || clean_up
 			rm -rf "$dir"
 			fresh "$name"
 			run_one "$name"
 		fi
+		! declare -F clean_up >/dev/null || clean_up
 		evidence
 		[ -z "${KEEP:-}" ] || { mkdir -p "$KEEP/$name" && cp "$dir/out" "$dir/err" "$dir/log" "$KEEP/$name/" 2>/dev/null; }
 		rm -rf "$dir"
