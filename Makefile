@@ -75,6 +75,7 @@ GCC_INCLUDE := $(call gcc_file,include)
 LIBGCC := $(shell $(CC) -print-libgcc-file-name 2>/dev/null)
 LIBJANSSON := $(call gcc_file,libjansson.a)
 LIBCAP := $(call gcc_file,libcap.a)
+LIBURING := $(call gcc_file,liburing.a)
 LIBLLHTTP := $(if $(LLHTTP_LIBS),$(call gcc_file,libllhttp.a))
 static_CC := $(CC)
 static_CFLAGS := $(OPT) $(filter-out -D_FORTIFY_SOURCE=%,$(HARDEN)) -nostdinc -isystem /usr/include/x86_64-linux-musl \
@@ -96,7 +97,8 @@ fuzz_CFLAGS := -O1 -fPIE -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,addre
 	-fno-sanitize-recover=all -DMAYFLY_CHECKED
 fuzz_LINK := -pthread -pie -fsanitize=fuzzer,address,undefined
 
-VMM_LIBS := -ljansson $(LLHTTP_LIBS)
+# liburing's archive: Debian 12's shared library does not export all of its functions.
+VMM_LIBS := -ljansson $(LIBURING) $(LLHTTP_LIBS)
 ROOTFS_LIBS := -larchive -lext2fs -lcom_err -lz
 TEST_LIBS := -Wl,--as-needed -lcmocka $(VMM_LIBS) $(ROOTFS_LIBS)
 
@@ -157,7 +159,7 @@ $(B)/$(1): $(call obj,release,$(2))
 	$(Q)$(CC) $(LINK) -pie -o $$@ $$(filter %.o,$$^) $(3)
 PROGRAMS += $(if $(strip $(2)),$(B)/$(1))
 endef
-$(eval $(call static_program,mayfly-vmm,$(VMM_SRC),$(LLHTTP_OBJ),$(LIBJANSSON) $(LIBLLHTTP)))
+$(eval $(call static_program,mayfly-vmm,$(VMM_SRC),$(LLHTTP_OBJ),$(LIBJANSSON) $(LIBURING) $(LIBLLHTTP)))
 $(eval $(call static_program,mayfly-jailer,$(if $(JAILER_SRC),$(JAILER_SRC) $(BASE_SRC)),,$(LIBCAP)))
 $(eval $(call static_program,mayfly-init,$(INIT_SRC),,))
 $(eval $(call program,mayfly-rootfs,$(if $(ROOTFS_SRC),$(ROOTFS_SRC) $(BASE_SRC)),-Wl$(comma)--as-needed $(ROOTFS_LIBS)))

@@ -23,6 +23,7 @@ static void blk_reset(struct virtio_device *dev)
 {
 	struct blk *blk = blk_of(dev);
 
+	blk_async_drain(blk);
 	blk->has_req = false;
 	blk->charged = false;
 	blk->begun = false;
@@ -84,6 +85,8 @@ int blk_create(const struct blk_config *config, struct blk_backing *backing, str
 		features |= VIRTIO_BLK_F_RO;
 	(void)snprintf(name, sizeof(name), "drive '%s'", config->drive_id);
 	rc = virtio_device_init(&blk->vdev, &blk_ops, features, name, e);
+	if (rc == 0 && config->ring)
+		rc = blk_async_create(blk, config->ring, e);
 	if (rc < 0) {
 		blk_destroy(blk);
 		return rc;
@@ -99,6 +102,7 @@ void blk_destroy(struct blk *blk)
 		return;
 	if (blk->loop)
 		evloop_disarm(blk->loop, &blk->timer);
+	blk_async_destroy(blk);
 	virtio_device_fini(&blk->vdev);
 	blk_backing_close(&blk->backing);
 	free(blk);
@@ -130,13 +134,22 @@ int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err 
 {
 	struct blk_backing old;
 	struct blk_limits limits;
+	int rc = 0;
 
 	virtio_device_lock(&blk->vdev);
-	if (backing->read_only != blk->backing.read_only) {
+	if (backing->read_only != blk->backing.read_only)
+		rc = err_set(e, -EINVAL, "%s: the new file is not opened like the old one", blk->vdev.name);
+	if (rc == 0 && blk->async) {
+		blk_async_drain(blk);
+		rc = blk_async_set_files(blk, backing);
+		if (rc < 0)
+			rc = err_sys(e, rc, "%s: the Async engine can't take the new file", blk->vdev.name);
+	}
+	if (rc < 0) {
 		blk_stat_add(&blk->stats.update_fails, 1);
 		virtio_device_unlock(&blk->vdev);
 		blk_backing_close(backing);
-		return err_set(e, -EINVAL, "%s: the new file is not opened like the old one", blk->vdev.name);
+		return rc;
 	}
 	old = blk->backing;
 	blk->backing = *backing;
@@ -146,10 +159,10 @@ int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err 
 	/* B2. The guest did nothing wrong, so it gets a status. */
 	if (blk->has_req && !blk_req_within(&blk->req, &limits)) {
 		blk_stat_add(&blk->stats.execute_fails, 1);
-		blk_complete_status(blk, VIRTIO_BLK_S_IOERR, 0);
-		virtio_device_signal_used(&blk->vdev, BLK_QUEUE);
+		blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_IOERR, 0);
 		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
 	}
+	virtio_device_signal_used(&blk->vdev, BLK_QUEUE); /* also for what was drained */
 	blk_stat_add(&blk->stats.update_count, 1);
 	warn_about_size(blk);
 	virtio_device_signal_config(&blk->vdev);

@@ -5,7 +5,8 @@
  *
  * Four layers: virtqueue.c pops chains, blk_req.c judges them, blk_io.c does host I/O, and this glue
  * completes them. The Sync engine works in the I/O thread, a bounded amount a turn: a long request is
- * done in slices, and the device's lock is free between turns.
+ * done in slices, and the device's lock is free between turns. The Async engine (blk_ring.h) does the same, except for
+ * what may have to wait for the disk: that goes to an io_uring.
  *
  * Trust: requests are the guest's. The backing file is raw, never probed; its size may change under us,
  * which ends in I/O errors.
@@ -89,6 +90,7 @@ struct blk_config {
 struct blk_stats {
 	_Atomic uint64_t no_avail_buffer, execute_fails, invalid_reqs_count, flush_count, queue_event_count;
 	_Atomic uint64_t rate_limiter_event_count, rate_limiter_throttled_events, update_count, update_fails;
+	_Atomic uint64_t io_engine_throttled_events;
 	_Atomic uint64_t read_bytes, write_bytes, read_count, write_count, vcpu_read_count;
 };
 
@@ -114,8 +116,9 @@ uint64_t blk_capacity_sectors(struct blk *blk);
 
 /*
  * PATCH /drives: continue on @backing (taken, as in blk_create; opened in the same mode), with its
- * size, and tell the guest. The same file again means "look at its size again". No request is in the
- * middle of a system call meanwhile. 0, or -EINVAL with @e when the mode differs.
+ * size, and tell the guest. The same file again means "look at its size again". What the Async engine has in flight is
+ * completed first, on the old file; a request that is done in part begins anew on the new one. 0, or negative errno with
+ * @e: -EINVAL when the mode differs; the old file stays then.
  */
 int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err *e) MUST_USE;
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The insides of a disk, shared by blk.c (life, configuration space, PATCH) and blk_turn.c (requests).
+ * The insides of a disk, shared by blk.c (life, configuration space, PATCH), blk_turn.c (requests) and
+ * blk_async.c (those that the Async engine has).
  *
  * Threads: the device's lock is held for everything below, except the counters and what is constant.
  *
  * At most one request is present at a time: popped and parsed, and either being done in slices, waiting
- * for the rate limiter, or handed from the vCPU thread to the I/O thread. It is always the one that was
- * popped last, so a snapshot can put it back (next_avail - 1).
+ * for the rate limiter or a free slot, or handed from the vCPU thread to the I/O thread. It is always the one that was
+ * popped last, so a snapshot can put it back (next_avail - 1). With the engine Sync that is all. With Async a request that
+ * may have to wait for the disk leaves this place for a slot, and the next one is popped.
  *
  * Invariants:
- * (B1) has_req: exactly req.head is in flight; otherwise nothing is.
- * (B2) READ and WRITE requests that are present lie inside the present capacity.
+ * (B1) In flight in the virtqueue are the heads of the busy slots, and req.head when has_req.
+ * (B2) READ and WRITE requests that are present or in a slot lie inside the present capacity.
  * (B3) A turn ends after BLK_TURN_REQUESTS looks at the ring, BLK_TURN_BYTES bytes, BLK_TURN_NS, or one
  *      flush, whatever the guest does.
  */
@@ -50,12 +52,15 @@
  */
 #define BLK_VCPU_READ_MAX (128 * KIB)
 
+struct blk_async;
+
 struct blk {
 	struct virtio_device vdev; /* first */
 	struct blk_stats stats;
 	struct evloop *loop;       /* borrowed; may be NULL */
 	const struct blk_io_ops *io;
 	struct ev_timer timer;     /* of the rate limiter; armed in the I/O thread only */
+	struct blk_async *async;   /* owned; NULL: engine Sync */
 
 	/* Under vdev.lock. */
 	struct blk_backing backing; /* owned */
@@ -86,11 +91,20 @@ static inline struct blk_limits blk_limits_of(const struct blk *blk)
 	};
 }
 
+/* --- blk_turn.c --- */
+
 /*
- * Finish the present request with @status. @data: bytes of the dev_writable part in front of the status
- * byte that were really written.
+ * Finish @req, the present request or a slot's, with @status. @data: bytes of the dev_writable part in front of the
+ * status byte that were really written.
  */
-void blk_complete_status(struct blk *blk, uint8_t status, uint64_t data);
+void blk_complete_status(struct blk *blk, const struct blk_req *req, uint8_t status, uint64_t data);
+
+/* Finish a READ or WRITE, of which @x was done (@ok: all of it), or a FLUSH that ended with @rc (0 or negative errno). */
+void blk_complete_transfer(struct blk *blk, const struct blk_req *req, const struct blk_xfer *x, bool ok);
+void blk_complete_flush(struct blk *blk, const struct blk_req *req, int rc);
+
+/* One turn of the I/O thread. */
+void blk_process(struct blk *blk);
 
 /* ops->notify and ops->try_notify (virtio/device.h). */
 void blk_notify(struct virtio_device *dev, uint16_t q);
@@ -98,5 +112,37 @@ bool blk_try_notify(struct virtio_device *dev, uint16_t q);
 
 /* The rate limiter's timer; @ctx: the struct blk. Takes the lock. I/O thread. */
 void blk_timer_fired(void *ctx);
+
+/* --- blk_async.c --- */
+
+enum blk_async_taken {
+	BLK_ASYNC_NO,    /* not for the ring: do it here and now */
+	BLK_ASYNC_TAKEN, /* it is in a slot; nothing is present any more */
+	BLK_ASYNC_FULL,  /* all slots are busy; the disk's turn comes when one gets free */
+};
+
+/* Join @ring with the files of blk->backing. 0, or negative errno with @e. I/O thread; no lock, nothing runs yet. */
+int blk_async_create(struct blk *blk, struct blk_ring *ring, struct err *e) MUST_USE;
+
+/* Leave the ring. Nothing is in flight. blk->async NULL allowed. */
+void blk_async_destroy(struct blk *blk);
+
+/* Take the present READ, WRITE or FLUSH, begun or not. */
+enum blk_async_taken blk_async_take(struct blk *blk) MUST_USE;
+
+/* Submit what was taken, and complete what is done. Used elements are not signalled. */
+void blk_async_work(struct blk *blk);
+
+/*
+ * Wait until no slot is busy. The device's lock is released while waiting; when the device is not active, results are
+ * dropped and it stays inactive.
+ */
+void blk_async_drain(struct blk *blk);
+
+/* Use the files of @backing from now on. Nothing is in flight. 0 or negative errno: the old ones. */
+int blk_async_set_files(struct blk *blk, const struct blk_backing *backing) MUST_USE;
+
+/* Busy slots. */
+uint32_t blk_async_in_flight(const struct blk *blk);
 
 #endif

@@ -11,11 +11,8 @@ const struct blk_io_ops blk_io_host = {
 	.preadv2 = sys_preadv2, .pwritev2 = sys_pwritev2, .fdatasync = fdatasync, .fallocate = fallocate,
 };
 
-/*
- * Take @n transferred bytes off the front. They may end at any byte of any element (FC#5485: none is
- * transferred twice).
- */
-static void xfer_advance(struct blk_xfer *x, uint64_t n)
+/* They may end at any byte of any element (FC#5485: none is transferred twice). */
+void blk_xfer_advance(struct blk_xfer *x, uint64_t n)
 {
 	must(n <= x->left);
 	x->offset += n;
@@ -35,27 +32,36 @@ static void xfer_advance(struct blk_xfer *x, uint64_t n)
 	}
 }
 
-/*
- * One system call for the next @want bytes (0 < @want <= left): the element that @want ends in is cut
- * for its duration.
- */
-static ssize_t xfer_call(const struct blk_io_ops *ops, int fd, struct blk_xfer *x, uint64_t want, int flags)
+size_t blk_xfer_cut(struct blk_xfer *x, uint64_t want, size_t *whole)
 {
 	size_t last = x->first;
-	size_t whole;
 	uint64_t sum = 0;
-	ssize_t n;
 
+	must(want > 0 && want <= x->left);
 	while (sum + x->iov[last].iov_len < want) {
 		sum += x->iov[last].iov_len;
 		last++;
 		must(last < x->n);
 	}
-	whole = x->iov[last].iov_len;
+	*whole = x->iov[last].iov_len;
 	x->iov[last].iov_len = want - sum;
-	n = (x->is_write ? ops->pwritev2 : ops->preadv2)(fd, &x->iov[x->first], (int)(last - x->first + 1),
-							(off_t)x->offset, flags);
-	x->iov[last].iov_len = whole;
+	return last - x->first + 1;
+}
+
+void blk_xfer_uncut(struct blk_xfer *x, size_t n, size_t whole)
+{
+	x->iov[x->first + n - 1].iov_len = whole;
+}
+
+/* One system call for the next @want bytes (0 < @want <= left). */
+static ssize_t xfer_call(const struct blk_io_ops *ops, int fd, struct blk_xfer *x, uint64_t want, int flags)
+{
+	size_t whole;
+	size_t n_iov = blk_xfer_cut(x, want, &whole);
+	ssize_t n = (x->is_write ? ops->pwritev2 : ops->preadv2)(fd, &x->iov[x->first], (int)n_iov, (off_t)x->offset,
+								 flags);
+
+	blk_xfer_uncut(x, n_iov, whole);
 	return n;
 }
 
@@ -69,11 +75,12 @@ enum blk_io_result blk_io_run(const struct blk_io_ops *ops, int fd, struct blk_x
 			continue;
 		x->error = n < 0 ? errno : 0;
 		if (n < 0)
-			return flags != 0 && x->error == EAGAIN ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
+			return flags != 0 && (x->error == EAGAIN || x->error == EOPNOTSUPP) ? BLK_IO_WOULD_BLOCK :
+											      BLK_IO_FAILED;
 		/* Capacity said that the bytes are there: the file shrank, or the disk is full. */
 		if (n == 0)
 			return flags != 0 ? BLK_IO_WOULD_BLOCK : BLK_IO_FAILED;
-		xfer_advance(x, (uint64_t)n);
+		blk_xfer_advance(x, (uint64_t)n);
 		max_bytes -= (uint64_t)n;
 		if (flags != 0 && (uint64_t)n < want)
 			return BLK_IO_WOULD_BLOCK;

@@ -48,9 +48,20 @@ enum blk_io_result {
 	BLK_IO_FAILED,      /* an error, or the file ended; `done` bytes were transferred */
 };
 
+/* Take @n transferred bytes (<= left) off the front of @x. */
+void blk_xfer_advance(struct blk_xfer *x, uint64_t n);
+
+/*
+ * Shorten @x for the next @want bytes (0 < @want <= left): the element that they end in is cut. Returns the number of
+ * elements from x->first on, and in *@whole what blk_xfer_uncut() needs to undo it.
+ */
+size_t blk_xfer_cut(struct blk_xfer *x, uint64_t want, size_t *whole);
+void blk_xfer_uncut(struct blk_xfer *x, size_t n, size_t whole);
+
 /*
  * Go on with @x on @fd for at most @max_bytes bytes (> 0).
- * @flags: 0, or RWF_NOWAIT (then EAGAIN and a short read give BLK_IO_WOULD_BLOCK). May block without it.
+ * @flags: 0, or RWF_NOWAIT (then EAGAIN, a file that does not know it, and a short read give
+ * BLK_IO_WOULD_BLOCK). May block without it.
  */
 enum blk_io_result blk_io_run(const struct blk_io_ops *ops, int fd, struct blk_xfer *x, uint64_t max_bytes,
 			      int flags) MUST_USE;

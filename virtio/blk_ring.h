@@ -27,7 +27,7 @@ struct blk_ring;
 /* Can this host do it? 0, or negative errno with @e: what is missing and the way out (a kernel setting, or the Sync engine). */
 int blk_ring_probe(struct err *e) MUST_USE;
 
-/* Make a disabled ring for @n_drives drives. 0 and *@out (owned), or negative errno with @e. */
+/* Make a disabled ring for @n_drives drives (> 0). 0 and *@out (owned), or negative errno with @e. */
 int blk_ring_create(struct evloop *loop, uint32_t n_drives, struct blk_ring **out, struct err *e) MUST_USE;
 
 /* Restrict it and let it run: after the last blk_create(), before the vCPUs. 0, or negative errno with @e. */

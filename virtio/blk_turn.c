@@ -29,18 +29,19 @@ enum taken {
 
 /* --- Completion --- */
 
-static void complete(struct blk *blk, uint32_t written)
+static void complete(struct blk *blk, const struct blk_req *req, uint32_t written)
 {
-	blk->has_req = false;
-	virtqueue_push(blk->vdev.vq[BLK_QUEUE], blk->req.head, written);
+	if (req == &blk->req)
+		blk->has_req = false;
+	virtqueue_push(blk->vdev.vq[BLK_QUEUE], req->head, written);
 }
 
-void blk_complete_status(struct blk *blk, uint8_t status, uint64_t data)
+void blk_complete_status(struct blk *blk, const struct blk_req *req, uint8_t status, uint64_t data)
 {
-	int rc = gmem_write(blk->vdev.mem, blk->req.status, &status, sizeof(status));
+	int rc = gmem_write(blk->vdev.mem, req->status, &status, sizeof(status));
 
 	must(rc == 0); /* Q3 */
-	complete(blk, (uint32_t)(data + sizeof(status)));
+	complete(blk, req, (uint32_t)(data + sizeof(status)));
 }
 
 /* The operator's disk, not the guest, is at fault; but a guest decides how often, so the log is limited. */
@@ -53,21 +54,29 @@ static void host_failed(struct blk *blk, const char *what, int errnum)
 		  errnum ? err_os_text(errnum, text, sizeof(text)) : "the file ends before the disk does");
 }
 
-static void complete_transfer(struct blk *blk, bool ok)
+void blk_complete_transfer(struct blk *blk, const struct blk_req *req, const struct blk_xfer *x, bool ok)
 {
 	struct blk_stats *st = &blk->stats;
-	uint64_t done = blk->xfer.done;
 
 	if (!ok)
-		host_failed(blk, blk->xfer.is_write ? "write" : "read", blk->xfer.error);
-	if (blk->xfer.is_write) {
-		blk_stat_add(&st->write_bytes, done);
+		host_failed(blk, x->is_write ? "write" : "read", x->error);
+	if (x->is_write) {
+		blk_stat_add(&st->write_bytes, x->done);
 		blk_stat_add(&st->write_count, ok);
 	} else {
-		blk_stat_add(&st->read_bytes, done);
+		blk_stat_add(&st->read_bytes, x->done);
 		blk_stat_add(&st->read_count, ok);
 	}
-	blk_complete_status(blk, ok ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, blk->xfer.is_write ? 0 : done);
+	blk_complete_status(blk, req, ok ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, x->is_write ? 0 : x->done);
+}
+
+void blk_complete_flush(struct blk *blk, const struct blk_req *req, int rc)
+{
+	if (rc == 0)
+		blk_stat_add(&blk->stats.flush_count, 1);
+	else
+		host_failed(blk, "flush", -rc);
+	blk_complete_status(blk, req, rc == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
 }
 
 /* --- Requests --- */
@@ -89,7 +98,7 @@ static enum taken take_request(struct blk *blk)
 		blk_stat_add(&blk->stats.execute_fails, 1);
 		log_guest(LOG_WARN, "%s: malformed request", blk->vdev.name);
 		blk->req.head = blk->chain.head;
-		complete(blk, 0);
+		complete(blk, &blk->req, 0);
 		return TAKEN_BAD;
 	}
 	blk->has_req = true;
@@ -131,18 +140,7 @@ static void do_get_id(struct blk *blk)
 	chain_writer_init(&data, &blk->chain);
 	ok = chain_write(&data, blk->vdev.mem, blk->backing.id, BLK_ID_BYTES);
 	must(ok); /* blk_req.c saw room for it */
-	blk_complete_status(blk, VIRTIO_BLK_S_OK, BLK_ID_BYTES);
-}
-
-static void do_flush(struct blk *blk)
-{
-	int rc = blk_io_flush(blk->io, blk->backing.fd);
-
-	if (rc == 0)
-		blk_stat_add(&blk->stats.flush_count, 1);
-	else
-		host_failed(blk, "flush", -rc);
-	blk_complete_status(blk, rc == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
+	blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_OK, BLK_ID_BYTES);
 }
 
 /* Requests that touch neither disk nor budget. True when @blk's request was one and is completed. */
@@ -154,11 +152,11 @@ static bool do_immediate(struct blk *blk)
 		return true;
 	case BLK_OP_UNSUPPORTED:
 		blk_stat_add(&blk->stats.invalid_reqs_count, 1);
-		blk_complete_status(blk, VIRTIO_BLK_S_UNSUPP, 0);
+		blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_UNSUPP, 0);
 		return true;
 	case BLK_OP_REFUSED:
 		blk_stat_add(&blk->stats.execute_fails, 1);
-		blk_complete_status(blk, VIRTIO_BLK_S_IOERR, 0);
+		blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_IOERR, 0);
 		return true;
 	case BLK_OP_READ:
 	case BLK_OP_WRITE:
@@ -168,27 +166,39 @@ static bool do_immediate(struct blk *blk)
 	return false;
 }
 
-/* Do the present request, or as much of it as the turn allows; completed or not is seen in has_req. */
-static void do_request(struct blk *blk, struct turn *turn)
+/*
+ * Do the present request, or as much of it as the turn allows; completed or not is seen in has_req. False: it waits for
+ * a slot.
+ */
+static bool do_request(struct blk *blk, struct turn *turn)
 {
 	struct blk_xfer *x = &blk->xfer;
 	enum blk_io_result r;
 	uint64_t before;
 
 	if (do_immediate(blk))
-		return;
-	if (blk->req.op == BLK_OP_FLUSH) {
-		do_flush(blk);
-		turn->bytes = 0;
-		return;
-	}
-	if (!blk->begun)
+		return true;
+	if (blk->req.op != BLK_OP_FLUSH && !blk->begun)
 		begin_transfer(blk);
 	before = x->left;
+	if (blk->async) {
+		enum blk_async_taken taken = blk_async_take(blk);
+
+		if (taken == BLK_ASYNC_TAKEN && blk->req.op != BLK_OP_FLUSH)
+			turn->bytes -= before < turn->bytes ? before : turn->bytes;
+		if (taken != BLK_ASYNC_NO)
+			return taken == BLK_ASYNC_TAKEN;
+	}
+	if (blk->req.op == BLK_OP_FLUSH) {
+		blk_complete_flush(blk, &blk->req, blk_io_flush(blk->io, blk->backing.fd));
+		turn->bytes = 0;
+		return true;
+	}
 	r = blk_io_run(blk->io, blk->backing.fd, x, turn->bytes, 0);
 	turn->bytes -= before - x->left;
 	if (r != BLK_IO_MORE)
-		complete_transfer(blk, r == BLK_IO_DONE);
+		blk_complete_transfer(blk, &blk->req, x, r == BLK_IO_DONE);
+	return true;
 }
 
 /* --- Rate limiter (CONTRACT.md section 8) --- */
@@ -256,7 +266,7 @@ static bool turn_goes_on(struct turn *turn)
  * One turn of the I/O thread. Every look at the ring costs a request of the budget, also an empty one:
  * a guest that moves avail.idx to and fro would otherwise keep us here.
  */
-static void process(struct blk *blk)
+void blk_process(struct blk *blk)
 {
 	struct virtqueue *vq = blk->vdev.vq[BLK_QUEUE];
 	struct turn turn = { .requests = BLK_TURN_REQUESTS, .bytes = BLK_TURN_BYTES };
@@ -285,11 +295,12 @@ static void process(struct blk *blk)
 			virtqueue_notify_off(vq);
 		}
 		if (taken == TAKEN_REQ) {
-			if (!charge(blk))
+			if (!charge(blk) || !do_request(blk, &turn))
 				break;
-			do_request(blk, &turn);
 		}
 	}
+	if (blk->async)
+		blk_async_work(blk);
 	virtio_device_signal_used(&blk->vdev, BLK_QUEUE);
 }
 
@@ -299,7 +310,7 @@ void blk_notify(struct virtio_device *dev, uint16_t q)
 
 	(void)q;
 	blk_stat_add(&blk->stats.queue_event_count, 1);
-	process(blk);
+	blk_process(blk);
 }
 
 /*
@@ -316,7 +327,7 @@ static bool try_read(struct blk *blk)
 	if (blk_io_run(blk->io, blk->backing.fd, &blk->xfer, BLK_VCPU_READ_MAX, flags) != BLK_IO_DONE)
 		return false;
 	blk_stat_add(&blk->stats.vcpu_read_count, 1);
-	complete_transfer(blk, true);
+	blk_complete_transfer(blk, &blk->req, &blk->xfer, true);
 	return true;
 }
 
@@ -363,6 +374,6 @@ void blk_timer_fired(void *ctx)
 	blk_stat_add(&blk->stats.rate_limiter_event_count, 1);
 	ratelimit_expire(&blk->limit);
 	if (blk->vdev.active)
-		process(blk);
+		blk_process(blk);
 	virtio_device_unlock(&blk->vdev);
 }

@@ -21,6 +21,7 @@
 
 #include "tests/lib/guest_ring.h"
 #include "virtio/blk.h"
+#include "virtio/blk_ring.h"
 #include "virtio/virtio_spec.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
@@ -156,11 +157,12 @@ static void guest_round(struct machine *m, unsigned round, unsigned *seed)
 	reap(m, n, sector, write);
 }
 
-static void stress(const char *folder, bool in_vcpu)
+static void stress(const char *folder, bool in_vcpu, bool async)
 {
 	struct machine m = { .stop = false };
 	struct blk_config config = { .drive_id = "stress" };
 	struct virtio_mmio_config mmio = { .kick_in_vcpu = in_vcpu };
+	struct blk_ring *uring = NULL;
 	struct blk_backing backing;
 	unsigned seed = 1;
 	pthread_t thread;
@@ -177,12 +179,17 @@ static void stress(const char *folder, bool in_vcpu)
 	assert_int_equal(evloop_create(&m.loop, NULL), 0);
 	assert_int_equal(blk_backing_open(m.path, false, &backing, NULL), 0);
 	config.loop = m.loop;
+	if (async)
+		assert_int_equal(blk_ring_create(m.loop, 1, &uring, NULL), 0);
+	config.ring = uring;
 	assert_int_equal(blk_create(&config, &backing, &m.blk, NULL), 0);
 	mmio.dev = blk_virtio_device(m.blk);
 	mmio.mem = m.mem;
 	mmio.irq = &m.irq;
 	mmio.loop = m.loop;
 	assert_int_equal(virtio_mmio_create(&mmio, &m.t, NULL), 0);
+	if (async)
+		assert_int_equal(blk_ring_enable(uring, NULL), 0);
 	start(&m);
 	assert_int_equal(pthread_create(&thread, NULL, io_thread, &m), 0);
 
@@ -193,6 +200,7 @@ static void stress(const char *folder, bool in_vcpu)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	virtio_mmio_destroy(m.t);
 	blk_destroy(m.blk);
+	blk_ring_destroy(uring);
 	evloop_destroy(m.loop);
 	irq_fini(&m.irq);
 	gmem_destroy(m.mem);
@@ -202,25 +210,43 @@ static void stress(const char *folder, bool in_vcpu)
 static void disk_file(void **state)
 {
 	(void)state;
-	stress("/tmp", false);
+	stress("/tmp", false, false);
 }
 
 static void disk_file_in_vcpu(void **state)
 {
 	(void)state;
-	stress("/tmp", true);
+	stress("/tmp", true, false);
 }
 
 static void tmpfs_in_vcpu(void **state)
 {
 	(void)state;
-	stress("/dev/shm", true);
+	stress("/dev/shm", true, false);
+}
+
+/* On a file system with a page cache, so that requests go to the io_uring. */
+static void async(void **state)
+{
+	(void)state;
+	if (blk_ring_probe(NULL) < 0)
+		skip();
+	stress("/var/tmp", false, true);
+}
+
+static void async_in_vcpu(void **state)
+{
+	(void)state;
+	if (blk_ring_probe(NULL) < 0)
+		skip();
+	stress("/var/tmp", true, true);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(disk_file), cmocka_unit_test(disk_file_in_vcpu), cmocka_unit_test(tmpfs_in_vcpu),
+		cmocka_unit_test(async), cmocka_unit_test(async_in_vcpu),
 	};
 
 	log_set_level(LOG_OFF);

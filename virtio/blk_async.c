@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A drive's share of the Async engine: requests that may have to wait for the disk, each in a slot.
+ *
+ * What never waits is not for the ring: a disk on tmpfs is served like the engine Sync does it, and so is a
+ * read that the page cache holds when it comes alone (in the vCPU thread, blk_try_notify()).
+ *
+ * A slot is done in pieces of at most BLK_TURN_BYTES, one after the other, because a piece that the page
+ * cache holds is copied inside the system call that submits it.
+ *
+ * Invariants:
+ * (A1) A slot is busy from blk_async_take() until its request is completed or dropped, and has exactly
+ *      one operation queued or in flight.
+ * (A2) A slot's generation changes when it gets free, so a result for an earlier request of the slot
+ *      is known for what it is and dropped.
+ * (A3) After each submit results are collected before the device's lock is released.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "virtio/blk_impl.h"
+#include "virtio/blk_ring_impl.h"
+
+/* Times that the kernel may say EINTR or EAGAIN for one piece. */
+#define TRIES_MAX 16
+
+/* Submit-and-collect rounds in one call: more than one only when pieces are done at once. */
+#define ROUNDS_MAX 8
+
+struct slot {
+	bool busy;
+	uint8_t tries;
+	uint32_t generation;
+	size_t cut_n, cut_whole; /* of the piece in flight: blk_xfer_cut() */
+	struct blk_req req;
+	struct blk_xfer xfer;    /* READ and WRITE */
+};
+
+struct blk_async {
+	struct blk_ring *ring; /* borrowed */
+	uint16_t drive;        /* our number there */
+	bool full;             /* the present request waits for a slot */
+	uint32_t n_queued;     /* operations that the kernel has not seen */
+	uint32_t n_free;
+	uint16_t free[BLK_RING_DEPTH]; /* the last n_free.. are numbers of free slots */
+	struct blk_ring_result results[BLK_RING_DEPTH];
+	struct slot slot[BLK_RING_DEPTH]; /* large; memory only where they are used */
+};
+
+/* --- Slots --- */
+
+static void slot_release(struct blk_async *a, struct slot *s)
+{
+	s->busy = false;
+	s->generation++;
+	a->free[a->n_free++] = (uint16_t)(s - a->slot);
+}
+
+/* Queue the next piece of @s (A1). */
+static void slot_queue(struct blk *blk, struct slot *s)
+{
+	struct blk_async *a = blk->async;
+	struct blk_xfer *x = &s->xfer;
+	struct blk_ring_op op = {
+		.kind = BLK_RING_FLUSH,
+		.file = (uint32_t)a->drive * BLK_RING_FILES,
+		.tag = blk_ring_tag(a->drive, (uint16_t)(s - a->slot), s->generation),
+	};
+
+	if (s->req.op != BLK_OP_FLUSH) {
+		op.kind = x->is_write ? BLK_RING_WRITE : BLK_RING_READ;
+		op.offset = x->offset;
+		s->cut_n = blk_xfer_cut(x, x->left < BLK_TURN_BYTES ? x->left : BLK_TURN_BYTES, &s->cut_whole);
+		op.iov = &x->iov[x->first];
+		op.n_iov = (uint32_t)s->cut_n;
+	}
+	blk_ring_queue(a->ring, &op);
+	a->n_queued++;
+}
+
+/* The request of @s is over. A device that is being reset has no ring to complete it on. */
+static void slot_finish(struct blk *blk, struct slot *s, int error, bool ok)
+{
+	if (blk->vdev.active && s->req.op == BLK_OP_FLUSH)
+		blk_complete_flush(blk, &s->req, -error);
+	else if (blk->vdev.active) {
+		s->xfer.error = error;
+		blk_complete_transfer(blk, &s->req, &s->xfer, ok);
+	}
+	slot_release(blk->async, s);
+}
+
+/* What the kernel says of the operation of @s: go on, or finish. */
+static void slot_result(struct blk *blk, struct slot *s, int32_t res)
+{
+	struct blk_xfer *x = &s->xfer;
+	bool again = (res == -EINTR || res == -EAGAIN) && s->tries++ < TRIES_MAX;
+
+	if (s->req.op != BLK_OP_FLUSH)
+		blk_xfer_uncut(x, s->cut_n, s->cut_whole);
+	if (!blk->vdev.active) {
+		slot_finish(blk, s, 0, false);
+		return;
+	}
+	if (again) {
+		slot_queue(blk, s);
+		return;
+	}
+	if (s->req.op == BLK_OP_FLUSH || res <= 0) {
+		/* 0 bytes: the file ends before the disk does. */
+		slot_finish(blk, s, res < 0 ? -res : 0, res >= 0);
+		return;
+	}
+	s->tries = 0;
+	blk_xfer_advance(x, (uint64_t)res);
+	if (x->left > 0)
+		slot_queue(blk, s);
+	else
+		slot_finish(blk, s, 0, true);
+}
+
+/* Take what the ring has for us. */
+static void collect(struct blk *blk)
+{
+	struct blk_async *a = blk->async;
+	uint32_t n = blk_ring_collect(a->ring, a->drive, a->results, ARRAY_SIZE(a->results));
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t tag = a->results[i].tag;
+		uint32_t number = (uint32_t)tag & UINT16_MAX;
+		struct slot *s;
+
+		must(number < BLK_RING_DEPTH);
+		s = &a->slot[number];
+		if (s->busy && tag == blk_ring_tag(a->drive, (uint16_t)number, s->generation)) /* A2 */
+			slot_result(blk, s, a->results[i].res);
+	}
+}
+
+void blk_async_work(struct blk *blk)
+{
+	struct blk_async *a = blk->async;
+
+	for (int round = 0; round < ROUNDS_MAX && a->n_queued > 0; round++) {
+		a->n_queued = 0;
+		blk_ring_submit(a->ring);
+		collect(blk);
+	}
+	/* The rest in another turn of the I/O thread. */
+	if (a->n_queued > 0)
+		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
+}
+
+/* Results are there. I/O thread, no lock. */
+static void completed(void *ctx)
+{
+	struct blk *blk = ctx;
+	struct blk_async *a = blk->async;
+
+	virtio_device_lock(&blk->vdev);
+	collect(blk);
+	if (a->full && a->n_free > 0 && blk->vdev.active) {
+		blk_process(blk); /* ends with the two steps below */
+	} else {
+		blk_async_work(blk);
+		virtio_device_signal_used(&blk->vdev, BLK_QUEUE);
+	}
+	virtio_device_unlock(&blk->vdev);
+}
+
+/* --- Requests --- */
+
+/* @from without what is done, into @to: only the elements in use are copied. */
+static void xfer_copy(struct blk_xfer *to, const struct blk_xfer *from)
+{
+	to->is_write = from->is_write;
+	to->offset = from->offset;
+	to->left = from->left;
+	to->done = from->done;
+	to->error = 0;
+	to->first = 0;
+	to->n = from->n - from->first;
+	memcpy(to->iov, &from->iov[from->first], to->n * sizeof(to->iov[0]));
+}
+
+enum blk_async_taken blk_async_take(struct blk *blk)
+{
+	struct blk_async *a = blk->async;
+	struct slot *s;
+
+	/* Nothing to wait for, and io_uring would hand it to a thread. */
+	if (blk->backing.nowait == BLK_NOWAIT_MEMORY)
+		return BLK_ASYNC_NO;
+	if (blk->req.op != BLK_OP_FLUSH && blk->xfer.left == 0)
+		return BLK_ASYNC_NO;
+	if (a->n_free == 0) {
+		if (!a->full)
+			blk_stat_add(&blk->stats.io_engine_throttled_events, 1);
+		a->full = true;
+		return BLK_ASYNC_FULL;
+	}
+	a->full = false;
+	s = &a->slot[a->free[--a->n_free]];
+	s->busy = true;
+	s->tries = 0;
+	s->req = blk->req;
+	if (s->req.op != BLK_OP_FLUSH)
+		xfer_copy(&s->xfer, &blk->xfer);
+	blk->has_req = false;
+	slot_queue(blk, s);
+	return BLK_ASYNC_TAKEN;
+}
+
+uint32_t blk_async_in_flight(const struct blk *blk)
+{
+	return blk->async ? BLK_RING_DEPTH - blk->async->n_free : 0;
+}
+
+/*
+ * Another vCPU may use the device while the lock is free: reset it too, or even start it again. Then this reset
+ * comes after that.
+ */
+void blk_async_drain(struct blk *blk)
+{
+	struct blk_async *a = blk->async;
+	bool active = blk->vdev.active;
+
+	if (!a)
+		return;
+	while (blk_async_in_flight(blk) > 0) {
+		a->n_queued = 0;
+		blk_ring_submit(a->ring);
+		collect(blk);
+		if (blk_async_in_flight(blk) == 0 || a->n_queued > 0)
+			continue;
+		virtio_device_unlock(&blk->vdev);
+		blk_ring_wait(a->ring);
+		virtio_device_lock(&blk->vdev);
+		if (!active)
+			blk->vdev.active = false;
+	}
+	if (!active)
+		a->full = false;
+	else if (a->full)
+		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
+}
+
+/* --- Life --- */
+
+int blk_async_set_files(struct blk *blk, const struct blk_backing *backing)
+{
+	struct blk_async *a = blk->async;
+	const int fd[BLK_RING_FILES] = { backing->fd, -1 }, old[BLK_RING_FILES] = { blk->backing.fd, -1 };
+	int rc = blk_ring_set_files(a->ring, a->drive, fd);
+
+	if (rc < 0 && blk_ring_set_files(a->ring, a->drive, old) < 0)
+		return rc; /* requests fail with EBADF until the next PATCH */
+	return rc;
+}
+
+int blk_async_create(struct blk *blk, struct blk_ring *ring, struct err *e)
+{
+	struct blk_async *a = calloc(1, sizeof(*a));
+	int rc;
+
+	if (!a)
+		return err_sys(e, -ENOMEM, "%s: allocate the Async engine", blk->vdev.name);
+	a->ring = ring;
+	rc = blk_ring_attach(ring, completed, blk, &a->drive);
+	if (rc < 0) {
+		free(a);
+		return err_sys(e, rc, "%s: join the Async engine", blk->vdev.name);
+	}
+	while (a->n_free < BLK_RING_DEPTH) {
+		a->free[a->n_free] = (uint16_t)(BLK_RING_DEPTH - 1 - a->n_free);
+		a->n_free++;
+	}
+	blk->async = a;
+	rc = blk_async_set_files(blk, &blk->backing);
+	return rc < 0 ? err_sys(e, rc, "%s: give its file to the Async engine", blk->vdev.name) : 0;
+}
+
+void blk_async_destroy(struct blk *blk)
+{
+	struct blk_async *a = blk->async;
+
+	if (!a)
+		return;
+	must(blk_async_in_flight(blk) == 0);
+	blk_ring_detach(a->ring, a->drive);
+	free(a);
+	blk->async = NULL;
+}
