@@ -23,11 +23,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "counts.h"
 #include "drive.h"
 
 #define SOCKET "/run/api.socket"
 #define DISK "/run-disk.ext4" /* what the guest writes to; a fresh copy for each run */
-#define TRACE "/tracing/instances/bench"
 
 enum { WARM_UPS = 2, IDLE_SETTLE_MS = 3000, IDLE_MS = 10000 };
 
@@ -112,15 +112,6 @@ static void run_boot(const struct setup *s, int report)
 
 /* --- tracing ----------------------------------------------------------------------------------------------------- */
 
-static void trace_open(void)
-{
-	if (mkdir(TRACE, 0755) != 0 && errno != EEXIST)
-		bench_die("mkdir " TRACE ": %s", strerror(errno));
-	bench_write(TRACE "/tracing_on", "0");
-	bench_write(TRACE "/trace_clock", "mono");
-	bench_write(TRACE "/buffer_size_kb", "64");
-}
-
 /* The time of the first event in the trace buffer, in ns of CLOCK_MONOTONIC; the text has microseconds. */
 static uint64_t trace_first_event_ns(const char *event)
 {
@@ -172,59 +163,23 @@ static void run_first(const struct setup *s, int report)
 	monitor_stop(&m);
 }
 
-/* What SVM calls the reasons, as /sys/kernel/tracing's hist prints the numbers. */
-static const char *exit_name(unsigned int code)
+static void print_exits(void *ctx, const char *name, double n)
 {
-	static const struct {
-		unsigned int code;
-		const char *name;
-	} names[] = {
-		{ 0x400, "npf" },      { 0x72, "cpuid" },     { 0x7c, "msr" },	     { 0x7b, "io" },
-		{ 0x78, "hlt" },       { 0x60, "intr" },      { 0x64, "vintr" },     { 0x81, "vmmcall" },
-		{ 0x8d, "xsetbv" },    { 0x77, "pause" },     { 0x76, "invd" },	     { 0x89, "wbinvd" },
-		{ 0x00, "read_cr0" },  { 0x10, "write_cr0" }, { 0x65, "write_cr0_bits" }, { 0x04, "read_cr4" },
-		{ 0x14, "write_cr4" }, { 0x18, "write_cr8" }, { 0x37, "write_dr7" }, { 0x6e, "rdtsc" },
-		{ 0x74, "iret" },      { 0x79, "invlpg" },
-	};
-	static char number[16];
+	const int *report = ctx;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (names[i].code == code)
-			return names[i].name;
-	snprintf(number, sizeof(number), "0x%x", code);
-	return number;
+	if (*report && strncmp(name, "exits_", 6) == 0)
+		print(name, n);
 }
 
 static void run_exits(const struct setup *s, int report)
 {
-	static const char *const trigger = TRACE "/events/kvm/kvm_exit/trigger";
 	struct monitor m;
-	char line[256], name[64];
-	double total = 0;
 
-	trace_open();
-	bench_write(trigger, "hist:keys=exit_reason");
+	counts_open();
 	launch(s, &m);
 	monitor_wait_mark(&m);
-	/* The guest does not run while we do: one CPU. */
-	FILE *f = fopen(TRACE "/events/kvm/kvm_exit/hist", "re");
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-		unsigned int code;
-		unsigned long long n;
-
-		if (sscanf(line, "{ exit_reason: %u } hitcount: %llu", &code, &n) != 2)
-			continue;
-		total += (double)n;
-		snprintf(name, sizeof(name), "exits_%s", exit_name(code));
-		if (report)
-			print(name, (double)n);
-	}
-	if (f == NULL || total == 0)
-		bench_die("no histogram of the exits");
-	fclose(f);
-	bench_write(trigger, "!hist:keys=exit_reason");
-	if (report)
-		print("exits_total", total);
+	counts_each(m.pid, print_exits, &report); /* the guest does not run meanwhile: one CPU */
+	counts_close();
 	monitor_stop(&m);
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -119,6 +120,7 @@ void monitor_start(struct monitor *m, char *const argv[], const char *socket)
 	if (m->pid == 0) {
 		int in = open("/dev/null", O_RDONLY);
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a bench that dies leaves no guest to the next row */
 		if (dup2(in, 0) < 0 || dup2(out[1], 1) < 0 || dup2(out[1], 2) < 0)
 			_exit(126);
 		*exec_ns = bench_now_ns();
@@ -213,22 +215,55 @@ void monitor_call(struct monitor *m, const char *method, const char *path, const
 	}
 }
 
+/* The next byte of the monitor's output; @end_ns is when to give up. */
+static char next_byte(struct monitor *m, uint64_t end_ns)
+{
+	if (m->in_at == m->in_len) {
+		struct pollfd p = { .fd = m->out_fd, .events = POLLIN };
+		uint64_t now = bench_now_ns();
+		int wait_ms = now < end_ns ? (int)((end_ns - now) / 1000000) + 1 : 0;
+		ssize_t n = poll(&p, 1, wait_ms) > 0 ? read(m->out_fd, m->in, sizeof(m->in)) : -1;
+
+		m->in_ns = bench_now_ns();
+		if (n <= 0 || m->in_ns > end_ns) /* a guest may also talk for ever */
+			monitor_failed(m, "the guest did not say what it should");
+		tail_add(m, m->in, (size_t)n);
+		m->in_at = 0;
+		m->in_len = (size_t)n;
+	}
+	return m->in[m->in_at++];
+}
+
+char monitor_wait_any(struct monitor *m, const char *marks, unsigned int timeout_ms, uint64_t *ns)
+{
+	uint64_t end_ns = bench_now_ns() + timeout_ms * 1000000ull;
+	char c;
+
+	do
+		c = next_byte(m, end_ns);
+	while (c == '\0' || strchr(marks, c) == NULL);
+	*ns = m->in_ns;
+	return c;
+}
+
 uint64_t monitor_wait_mark(struct monitor *m)
 {
-	char buf[4096];
+	static const char mark[] = { BENCH_MARK, '\0' };
+	uint64_t ns;
+
+	monitor_wait_any(m, mark, WAIT_MS, &ns);
+	return ns;
+}
+
+void monitor_read_line(struct monitor *m, char *line, size_t size)
+{
 	uint64_t end_ns = bench_now_ns() + WAIT_MS * 1000000ull;
+	size_t len = 0;
 
-	for (;;) {
-		struct pollfd p = { .fd = m->out_fd, .events = POLLIN };
-		ssize_t n = poll(&p, 1, WAIT_MS) > 0 ? read(m->out_fd, buf, sizeof(buf)) : -1;
-		uint64_t now = bench_now_ns();
-
-		if (n <= 0 || now > end_ns) /* a guest may also talk for ever */
-			monitor_failed(m, "the guest did not reach user space");
-		if (memchr(buf, BENCH_MARK, (size_t)n) != NULL)
-			return now;
-		tail_add(m, buf, (size_t)n);
-	}
+	for (char c; (c = next_byte(m, end_ns)) != '\n';)
+		if (len + 1 < size)
+			line[len++] = c;
+	line[len] = '\0';
 }
 
 void monitor_stop(struct monitor *m)

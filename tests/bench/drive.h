@@ -26,6 +26,9 @@ struct monitor {
 	uint64_t connect_ns; /* when its API had taken a connection */
 	char *tail;	     /* the last of its output, for messages */
 	size_t tail_len;
+	char in[4096]; /* output that was read and not yet looked at */
+	size_t in_at, in_len;
+	uint64_t in_ns; /* when it came */
 };
 
 struct memory_use {
@@ -50,8 +53,14 @@ void monitor_connect(struct monitor *m, const char *socket);
 /* One API call over the connection. @body may be NULL. Ends the program when the answer is not 2xx. */
 void monitor_call(struct monitor *m, const char *method, const char *path, const char *body);
 
-/* Read the monitor's output until the mark comes. Returns when. Ends the program after 3 s without it. */
+/* Read the monitor's output until BENCH_MARK comes. Returns when. Ends the program after 3 s without it. */
 uint64_t monitor_wait_mark(struct monitor *m);
+
+/* The same for any of the characters @marks, after at most @timeout_ms. Returns which, and *@ns is when it came. */
+char monitor_wait_any(struct monitor *m, const char *marks, unsigned int timeout_ms, uint64_t *ns);
+
+/* Read the rest of a line into @line, which holds @size bytes, without its end. */
+void monitor_read_line(struct monitor *m, char *line, size_t size);
 
 /* Kill the monitor, and let the kernel finish what it does later. */
 void monitor_stop(struct monitor *m);
