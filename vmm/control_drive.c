@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "virtio/blk_ring.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/control_impl.h"
@@ -30,16 +31,16 @@ static bool partuuid_valid(const char *text)
 
 static bool drive_acceptable(const struct control *c, const struct config_drive *d, size_t place, struct reply *reply)
 {
+	struct err e = {0};
+
 	if (!d->path_on_host || d->socket) {
 		control_fault(reply, DRIVE_FAULT "Invalid block config. (%s)",
 			      d->socket ? "socket is for vhost-user disks, which Mayfly does not have: give path_on_host instead"
 					: "path_on_host is missing");
 		return false;
 	}
-	if (d->io_engine == IO_ENGINE_ASYNC) {
-		control_fault(
-			reply, DRIVE_FAULT
-			"io_engine 'Async' is not available in this Mayfly yet: use 'Sync' or leave the field out.");
+	if (d->io_engine == IO_ENGINE_ASYNC && blk_ring_probe(&e)) {
+		control_fault(reply, DRIVE_FAULT "io_engine 'Async': %s", e.msg);
 		return false;
 	}
 	if (d->partuuid && !partuuid_valid(d->partuuid)) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
 #include <string.h>
 
@@ -92,17 +93,14 @@ static bool host_side_is_there(const struct net_backend *backend)
 	return poll(&p, 1, 0) >= 0 && !(p.revents & (POLLERR | POLLHUP | POLLRDHUP | POLLNVAL));
 }
 
-/* What can be done about a tap that was refused with @rc. */
-static const char *tap_hint(int rc)
+/* What can be done about the tap @name that was refused with @rc, as far as the refusal does not say so. */
+static const char *tap_hint(const char *name, int rc)
 {
 	switch (rc) {
 	case -EBUSY:
 		return " (another interface or program uses it)";
-	case -EPERM:
-	case -EACCES:
-		return " (make it for the monitor's user: `ip tuntap add NAME mode tap user UID`)";
-	case -EINVAL:
-		return " (it must be a tap with one queue: make it without `multi_queue`)";
+	case -EINVAL: /* a name that is too long speaks for itself */
+		return strlen(name) < IFNAMSIZ ? " (it must be a tap with one queue: make it without `multi_queue`)" : "";
 	case -ENOENT:
 	case -ENODEV:
 		return " (is /dev/net/tun there? `modprobe tun` makes it)";
@@ -123,7 +121,7 @@ static bool open_backend(const struct config_net *n, struct net_backend **out, s
 			control_fault(reply,
 				      NET_FAULT "Open tap device failed: %s Invalid TUN/TAP Backend provided by %.64s. Check our "
 						"documentation on setting up the network devices.%s",
-				      e.msg, n->host_dev_name, tap_hint(rc));
+				      e.msg, n->host_dev_name, tap_hint(n->host_dev_name, rc));
 	} else if (n->has_tap_fd) {
 		rc = n->tap_fd > INT32_MAX ? err_set(&e, -EBADF, "there is no such descriptor")
 					   : net_tap_adopt((int)n->tap_fd, out, &e);

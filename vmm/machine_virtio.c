@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "virtio/blk.h"
+#include "virtio/blk_ring.h"
 #include "virtio/mmio.h"
 #include "virtio/net.h"
 #include "virtio/virtio_spec.h"
@@ -74,6 +75,7 @@ static int add_drive(struct machine_virtio *v, const struct machine_drive *drive
 	struct blk_config config = {
 		.drive_id = drive->id,
 		.flush = drive->writeback,
+		.ring = drive->is_async ? v->ring : NULL,
 		.bandwidth = drive->limits.bandwidth,
 		.ops = drive->limits.ops,
 		.loop = v->loop,
@@ -141,22 +143,35 @@ static int add_vsock(struct machine_virtio *v, const struct machine_vsock *vsock
 	return attach(v, d, vsock_virtio_device(d->vsock), e);
 }
 
+/* The I/O ring, if a drive wants it; nothing may be submitted yet. */
+static int add_ring(struct machine_virtio *v, const struct machine_params *p, struct err *e)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < p->n_drives; i++)
+		n += p->drives[i].is_async;
+	return n ? blk_ring_create(v->loop, n, &v->ring, e) : 0;
+}
+
 int machine_virtio_build(struct machine_virtio *v, const struct machine_params *p, struct err *e)
 {
 	size_t wanted = p->n_drives + p->n_nets + (p->vsock != NULL);
-	int rc = 0;
+	int rc;
 
 	if (wanted > LAYOUT_MAX_VIRTIO)
 		return err_set(e, -ENOSPC,
 			       "Could not allocate GSI: The requested resource is not available. A microVM can have "
 			       "%d virtio devices, %zu are configured.",
 			       LAYOUT_MAX_VIRTIO, wanted);
+	rc = add_ring(v, p, e);
 	for (size_t i = 0; !rc && i < p->n_drives; i++)
 		rc = add_drive(v, &p->drives[i], e);
 	for (size_t i = 0; !rc && i < p->n_nets; i++)
 		rc = add_net(v, &p->nets[i], e);
 	if (!rc && p->vsock)
 		rc = add_vsock(v, p->vsock, e);
+	if (!rc && v->ring)
+		rc = blk_ring_enable(v->ring, e);
 	return rc;
 }
 
@@ -202,5 +217,6 @@ void machine_virtio_fini(struct machine_virtio *v)
 		irq_fini(&d->irq);
 		free(d->id);
 	}
+	blk_ring_destroy(v->ring); /* behind the drives that use it */
 	machine_virtio_init(v);
 }

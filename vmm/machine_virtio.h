@@ -22,6 +22,7 @@
 #include "vmm/layout.h"
 #include "vmm/machine.h"
 
+struct blk_ring;
 struct bus;
 struct kvm;
 struct virtio_mmio;
@@ -48,6 +49,7 @@ struct machine_virtio {
 	struct kvm *kvm;
 	struct bus *mmio;
 
+	struct blk_ring *ring; /* owned; NULL: no drive has the Async engine */
 	size_t n;
 	struct machine_device device[LAYOUT_MAX_VIRTIO]; /* the first n count */
 };

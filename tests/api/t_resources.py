@@ -135,7 +135,7 @@ def drive_rules():
     rows = (
         (drive("d", None), (disk + "Invalid block config.", "path_on_host")),
         (drive("d", socket="s"), (disk + "Invalid block config.", "socket")),
-        (drive("d", io_engine="Async"), (disk, "io_engine", "Async", "Sync")),
+        (drive("d", io_engine="Turbo"), (JSON_FAULT + "unknown variant `Turbo`, expected `Async` or `Sync`", "io_engine")),
         (drive("d", cache_type="Fast"), (JSON_FAULT + "unknown variant `Fast`, expected `Unsafe` or `Writeback`",)),
         (drive("d", cache_type=None), (JSON_FAULT, "cache_type")),
         (drive("d", is_root_device="no"), (JSON_FAULT + 'invalid type: string "no", expected a boolean', "is_root_device")),
