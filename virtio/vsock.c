@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Glue of the vsock device: life, configuration space, queue events.
+ * Glue of the vsock device: life, queues, turns, and the event loop of the streams. Invariants V1 to V4
+ * stand in vsock_impl.h.
  */
 #include "virtio/vsock.h"
 
@@ -8,74 +9,548 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include "virtio/virtio_spec.h"
-#include "vmm/base/cdefs.h"
+#include "virtio/vsock_impl.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 
-struct vsock {
-	struct virtio_device vdev; /* first */
-	struct vsock_stats stats;
-	uint64_t guest_cid;
-	int listen_fd;
-};
+#define NS_PER_MS UINT64_C(1000000)
+/* After accept(2) found no descriptors, and between tries to connect to a listener whose backlog is full. */
+#define ACCEPT_PAUSE_MS 100
+#define OPEN_PAUSE_MS 20
 
-static void vsock_reset(struct virtio_device *dev)
+#define BUF_TOTAL ((size_t)VSOCK_BUF_BYTES * VSOCK_MAX_CONNECTIONS)
+
+_Static_assert(VSOCK_UDS_PATH_MAX + 1 <= sizeof(((struct sockaddr_un *)0)->sun_path), "unix(7)");
+
+/* --- Streams and the event loop --- */
+
+uint32_t vsock_wanted_events(const struct vsock_stream *s)
 {
-	(void)dev;
+	uint32_t events = 0;
+
+	if (s->conn.state == VSOCK_LINE)
+		return EPOLLIN;
+	if (s->conn.state != VSOCK_OPEN && s->conn.state != VSOCK_CLOSING && s->conn.state != VSOCK_DRAINING)
+		return 0;
+	if (s->hung_up)
+		return 0;
+	if (vsock_conn_backlog(&s->conn) > 0)
+		events |= EPOLLOUT;
+	if (!vsock_conn_reads_host(&s->conn))
+		events |= EPOLLET; /* and EPOLLHUP, which is always reported */
+	else if (!s->readable)
+		events |= EPOLLIN;
+	return events;
+}
+
+/* Is something wanted that the loop does not know of? What it knows too much goes when it is reported. */
+static bool events_lag(const struct vsock_stream *s)
+{
+	uint32_t want = vsock_wanted_events(s), have = s->source.added ? s->source.events : 0;
+
+	return (want & ~have) != 0 || ((have & ~want) & EPOLLET) != 0;
+}
+
+static bool wants_turn(const struct vsock_stream *s)
+{
+	return s->conn.say != 0 ||
+	       (s->readable && vsock_conn_reads_host(&s->conn) && vsock_conn_credit(&s->conn) > 0);
+}
+
+static bool wants_sync(const struct vsock_stream *s)
+{
+	if (s->conn.state == VSOCK_DEAD)
+		return s->timed != VSOCK_DEAD || (s->conn.say == 0 && !s->in_ready);
+	return s->timed != s->conn.state || events_lag(s);
+}
+
+void vsock_settle(struct vsock_stream *s)
+{
+	if (s->in_table && !vsock_conn_is_keyed(&s->conn))
+		vsock_table_remove(s);
+	vsock_uds_shutdown(s);
+	if (s->readable && vsock_conn_reads_host(&s->conn))
+		vsock_conn_want_credit(&s->conn);
+	if (!s->in_ready && wants_turn(s))
+		vsock_ready_push(s);
+	if (!s->in_sync && wants_sync(s))
+		vsock_sync_push(s);
+}
+
+static void arm(struct vsock *v, struct ev_timer *timer, uint32_t ms)
+{
+	int rc;
+
+	if (!v->loop)
+		return;
+	rc = evloop_arm(v->loop, timer, evloop_now_ns() + ms * NS_PER_MS);
+	must(rc == 0);
+}
+
+static void unwatch(struct vsock_stream *s)
+{
+	struct vsock *v = s->vsock;
+
+	if (v->loop) {
+		evloop_remove(v->loop, &s->source);
+		evloop_disarm(v->loop, &s->timer);
+	}
+	s->source.added = false;
+	if (s->fd >= 0)
+		v->io->close(s->fd);
+	s->fd = -1;
+}
+
+/* Have exactly what is wanted in the loop. */
+static void watch(struct vsock_stream *s)
+{
+	struct vsock *v = s->vsock;
+	uint32_t want = vsock_wanted_events(s);
+	int rc = 0;
+
+	if (s->fd < 0 || (!s->source.added && want == 0))
+		return;
+	if (!v->loop) {
+		s->source.added = true;
+		s->source.events = want;
+	} else if (s->source.added) {
+		rc = evloop_set_events(v->loop, &s->source, want);
+	} else {
+		s->source.fd = s->fd;
+		s->source.events = want;
+		rc = evloop_add(v->loop, &s->source);
+	}
+	if (rc < 0) {
+		log_guest(LOG_ERROR, "vsock: a connection is reset: epoll_ctl failed with errno %d", -rc);
+		vsock_count(&v->stats.muxer_event_fails, 1);
+		vsock_conn_reset(&s->conn);
+	}
+}
+
+static void set_timer(struct vsock_stream *s)
+{
+	struct vsock *v = s->vsock;
+	uint32_t ms = vsock_conn_timeout_ms(s->conn.state);
+
+	s->timed = s->conn.state;
+	if (s->conn.state == VSOCK_OPENING)
+		ms = OPEN_PAUSE_MS;
+	if (ms > 0)
+		arm(v, &s->timer, ms);
+	else if (v->loop)
+		evloop_disarm(v->loop, &s->timer);
+}
+
+static void sync_stream(struct vsock_stream *s)
+{
+	if (s->conn.state == VSOCK_OPENING && s->timed != VSOCK_OPENING)
+		vsock_uds_connect(s);
+	if (s->conn.state != VSOCK_DEAD && s->timed != s->conn.state)
+		set_timer(s);
+	if (s->conn.state != VSOCK_DEAD && events_lag(s))
+		watch(s);
+	if (s->conn.state == VSOCK_DEAD) {
+		vsock_count(&s->vsock->stats.conns_killed, s->timed != VSOCK_DEAD);
+		s->timed = VSOCK_DEAD;
+		s->hung_up = true;
+		unwatch(s);
+		if (s->in_table)
+			vsock_table_remove(s);
+		if (s->conn.say == 0 && !s->in_ready) {
+			vsock_stream_free(s);
+			return;
+		}
+	}
+	vsock_settle(s);
+}
+
+void vsock_sync_all(struct vsock *v)
+{
+	struct vsock_stream *s;
+
+	/* A stream comes back only in another state, so this ends. */
+	while ((s = vsock_sync_pop(v)) != NULL)
+		sync_stream(s);
+}
+
+void vsock_wake(struct vsock *v)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: it was woken 2^64 times already. */
+	if (v->wake_fd >= 0 && write(v->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* --- Turns --- */
+
+void vsock_finish(struct vsock *v, bool io)
+{
+	struct vsock_budget budget = {
+		.packets = io ? VSOCK_TURN_PACKETS : VSOCK_VCPU_TURN_PACKETS,
+		.bytes = io ? VSOCK_TURN_BYTES : VSOCK_VCPU_TURN_BYTES,
+	};
+	bool more;
+
+	more = vsock_rx_run(v, &budget);
+	while (io && v->sync.first) {
+		vsock_sync_all(v);
+		if (!more)
+			more = vsock_rx_run(v, &budget);
+	}
+	if (more)
+		virtio_device_rekick(&v->vdev, VIRTIO_VSOCK_RXQ);
+	if (v->tx_waits && v->n_rsts < VSOCK_MAX_RSTS)
+		virtio_device_rekick(&v->vdev, VIRTIO_VSOCK_TXQ);
+	if (v->sync.first)
+		vsock_wake(v);
+	virtio_device_signal_all(&v->vdev);
+}
+
+void vsock_break(struct vsock *v)
+{
+	virtio_device_signal_all(&v->vdev);
+	virtio_device_break(&v->vdev, "inconsistent virtqueue");
+}
+
+/* The event queue holds buffers for the reset event of a snapshot; until then they stay with us. */
+static void look_at_events(struct vsock *v)
+{
+	uint16_t n;
+
+	vsock_count(&v->stats.ev_queue_event_fails, 0);
+	if (virtqueue_available(v->vdev.vq[VIRTIO_VSOCK_EVENTQ], &n) != VERDICT_OK)
+		vsock_break(v);
+}
+
+/* A kick of queue @q. True: there is more to do. */
+static bool serve_kick(struct vsock *v, uint16_t q, bool io)
+{
+	struct vsock_budget budget = {
+		.packets = io ? VSOCK_TURN_PACKETS : VSOCK_VCPU_TURN_PACKETS,
+		.bytes = io ? VSOCK_TURN_BYTES : VSOCK_VCPU_TURN_BYTES,
+	};
+
+	switch (q) {
+	case VIRTIO_VSOCK_TXQ:
+		vsock_count(&v->stats.tx_queue_event_count, 1);
+		return vsock_tx_run(v, &budget);
+	case VIRTIO_VSOCK_RXQ:
+		vsock_count(&v->stats.rx_queue_event_count, 1);
+		return false; /* vsock_finish() sees the new buffers */
+	case VIRTIO_VSOCK_EVENTQ:
+		look_at_events(v);
+		return false;
+	default:
+		return false;
+	}
 }
 
 static void vsock_notify(struct virtio_device *dev, uint16_t q)
 {
-	(void)dev;
-	(void)q;
+	struct vsock *v = vsock_of(dev);
+
+	if (serve_kick(v, q, true))
+		virtio_device_rekick(dev, q);
+	vsock_finish(v, true);
+}
+
+/*
+ * Guest packets in the thread that sent them: a host socket takes them without waiting or not at all. What is to be said
+ * to the guest in return goes into its receive queue by the same interrupt.
+ */
+static bool vsock_try_notify(struct virtio_device *dev, uint16_t q)
+{
+	struct vsock *v = vsock_of(dev);
+	bool more = serve_kick(v, q, false);
+
+	vsock_finish(v, false);
+	return !more;
+}
+
+void vsock_stream_ready(void *stream, uint32_t ready)
+{
+	struct vsock_stream *s = stream;
+	struct vsock *v = s->vsock;
+
+	virtio_device_lock(&v->vdev);
+	if (s->conn.state == VSOCK_LINE) {
+		vsock_uds_line(s);
+	} else if (s->conn.state != VSOCK_FREE && s->conn.state != VSOCK_DEAD) {
+		if (ready & EPOLLOUT)
+			vsock_uds_flush(s);
+		if (vsock_conn_reads_host(&s->conn) && (ready & (uint32_t)~EPOLLOUT))
+			s->readable = true;
+		if (ready & (EPOLLHUP | EPOLLERR)) {
+			s->hung_up = true;
+			vsock_conn_host_shut(&s->conn, VSOCK_NO_RECEIVE);
+		}
+	}
+	if (s->conn.state != VSOCK_FREE)
+		vsock_settle(s);
+	vsock_finish(v, true);
+	/* What was reported and is not wanted would be reported again and again. The slot may be another's by now: no harm. */
+	if (s->source.added && (s->source.events & ~vsock_wanted_events(s)) != 0) {
+		watch(s);
+		vsock_settle(s);
+		vsock_finish(v, true);
+	}
+	virtio_device_unlock(&v->vdev);
+}
+
+void vsock_stream_timer(void *stream)
+{
+	struct vsock_stream *s = stream;
+	struct vsock *v = s->vsock;
+
+	virtio_device_lock(&v->vdev);
+	if (s->conn.state == VSOCK_OPENING)
+		s->timed = VSOCK_FREE; /* try again */
+	else if (s->conn.state == s->timed)
+		vsock_conn_timeout(&s->conn);
+	vsock_settle(s);
+	vsock_finish(v, true);
+	virtio_device_unlock(&v->vdev);
+}
+
+/* --- The listener --- */
+
+static void sync_listener(struct vsock *v)
+{
+	uint32_t want = v->vdev.active && v->accept_timer.deadline_ns == 0 ? EPOLLIN : 0;
+	int rc = 0;
+
+	if (v->loop && v->listen_fd >= 0 && v->listener.added)
+		rc = evloop_set_events(v->loop, &v->listener, want);
+	if (rc < 0)
+		log_guest(LOG_ERROR, "vsock: can't watch uds_path: epoll_ctl failed with errno %d", -rc);
+}
+
+void vsock_listener_ready(void *vsock, uint32_t ready)
+{
+	struct vsock *v = vsock;
+
+	(void)ready;
+	virtio_device_lock(&v->vdev);
+	if (v->vdev.active && !vsock_uds_accept(v))
+		arm(v, &v->accept_timer, ACCEPT_PAUSE_MS);
+	sync_listener(v);
+	vsock_finish(v, true);
+	virtio_device_unlock(&v->vdev);
+}
+
+static void accept_again(void *vsock)
+{
+	struct vsock *v = vsock;
+
+	virtio_device_lock(&v->vdev);
+	sync_listener(v);
+	virtio_device_unlock(&v->vdev);
+}
+
+void vsock_wake_ready(void *vsock, uint32_t ready)
+{
+	struct vsock *v = vsock;
+
+	(void)ready;
+	virtio_device_lock(&v->vdev);
+	sync_listener(v);
+	vsock_finish(v, true);
+	virtio_device_unlock(&v->vdev);
+}
+
+/* --- Device operations --- */
+
+static void vsock_activate(struct virtio_device *dev)
+{
+	struct vsock *v = vsock_of(dev);
+
+	/* Receive buffers are looked at when there is something for them. */
+	virtqueue_notify_off(dev->vq[VIRTIO_VSOCK_RXQ]);
+	vsock_wake(v);
+}
+
+/* The guest's side of everything ends here; the I/O thread closes the host's side. */
+static void vsock_reset(struct virtio_device *dev)
+{
+	struct vsock *v = vsock_of(dev);
+
+	for (uint16_t i = 0; i < v->n_touched; i++) {
+		struct vsock_stream *s = &v->stream[i];
+
+		if (s->conn.state == VSOCK_FREE)
+			continue;
+		vsock_conn_reset(&s->conn);
+		s->conn.say = 0;
+		s->readable = false;
+	}
+	while (vsock_ready_pop(v) != NULL)
+		;
+	for (uint16_t i = 0; i < v->n_touched; i++) {
+		if (v->stream[i].conn.state != VSOCK_FREE)
+			vsock_settle(&v->stream[i]);
+	}
+	v->n_rsts = 0;
+	v->tx_waits = false;
+	vsock_wake(v);
 }
 
 static void vsock_config_read(const struct virtio_device *dev, uint32_t off, void *dst, uint32_t len)
 {
-	const struct vsock *vsock = (const struct vsock *)(const void *)dev; /* vdev is first */
-	uint64_t cid = htole64(vsock->guest_cid);
+	const struct vsock *v = (const struct vsock *)(const void *)dev; /* vdev is first */
+	struct virtio_vsock_config_wire config = { .guest_cid = htole64(v->guest_cid) };
 
-	memcpy(dst, (const uint8_t *)&cid + off, len);
+	memcpy(dst, (const uint8_t *)&config + off, len);
 }
 
+_Static_assert(offsetof(struct vsock, vdev) == 0, "vsock_config_read");
+
 static const struct virtio_device_ops vsock_ops = {
-	.id = 19,
+	.id = VIRTIO_ID_VSOCK,
 	.n_queues = 3,
-	.queue_size = 256,
+	.queue_size = VSOCK_QUEUE_SIZE,
+	.activate = vsock_activate,
 	.reset = vsock_reset,
 	.notify = vsock_notify,
-	.config_len = sizeof(uint64_t),
+	.try_notify = vsock_try_notify,
+	.config_len = sizeof(struct virtio_vsock_config_wire),
 	.config_read = vsock_config_read,
 };
 
-int vsock_create(const struct vsock_config *config, struct vsock **out, struct err *e)
-{
-	struct vsock *vsock = calloc(1, sizeof(*vsock));
-	int listen_fd = config->listen_fd, rc;
+/* --- Life --- */
 
-	if (!vsock) {
-		fd_close(&listen_fd);
-		return err_sys(e, -ENOMEM, "allocate the vsock device");
+/* A thousand connections and what else the monitor has open need more than the usual soft limit of 1024. */
+static void raise_descriptor_limit(void)
+{
+	const rlim_t want = VSOCK_MAX_CONNECTIONS + 512;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
+		return;
+	limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Remember which file is ours, so that we don't remove somebody else's at the end. */
+static void note_path(struct vsock *v, const char *path)
+{
+	struct stat st;
+
+	memcpy(v->uds_path, path, strlen(path) + 1);
+	if (v->listen_fd >= 0 && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		v->path_dev = st.st_dev;
+		v->path_ino = st.st_ino;
 	}
-	vsock->listen_fd = listen_fd;
-	vsock->guest_cid = config->guest_cid;
-	rc = virtio_device_init(&vsock->vdev, &vsock_ops, VIRTIO_F_EVENT_IDX, "vsock", e);
-	if (rc < 0) {
-		vsock_destroy(vsock);
-		return rc;
-	}
-	*out = vsock;
+}
+
+static int allocate(struct vsock *v, struct err *e)
+{
+	void *buf;
+
+	v->stream = calloc(VSOCK_MAX_CONNECTIONS, sizeof(*v->stream));
+	if (!v->stream)
+		return err_sys(e, -ENOMEM, "allocate the connections of the vsock device");
+	buf = mmap(NULL, BUF_TOTAL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (buf == MAP_FAILED)
+		return err_sys(e, -errno, "map the buffers of the vsock device");
+	v->buf = buf;
+	/* A page that is touched must cost a page. */
+	(void)madvise(buf, BUF_TOTAL, MADV_NOHUGEPAGE);
 	return 0;
 }
 
-void vsock_destroy(struct vsock *vsock)
+static int connect_loop(struct vsock *v, struct err *e)
 {
-	if (!vsock)
+	int rc;
+
+	v->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (v->wake_fd < 0)
+		return err_sys(e, -errno, "create the wake-up descriptor of the vsock device");
+	v->waker = (struct ev_source){
+		.fd = v->wake_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = vsock_wake_ready, .ctx = v };
+	v->listener = (struct ev_source){
+		.fd = v->listen_fd, .events = 0, .group = EV_DEVICE, .fn = vsock_listener_ready, .ctx = v };
+	v->accept_timer = (struct ev_timer){ .group = EV_DEVICE, .fn = accept_again, .ctx = v };
+	if (!v->loop)
+		return 0;
+	rc = evloop_add(v->loop, &v->waker);
+	if (rc == 0)
+		rc = evloop_add(v->loop, &v->listener);
+	return rc < 0 ? err_sys(e, rc, "watch the sockets of the vsock device") : 0;
+}
+
+int vsock_create(const struct vsock_config *config, struct vsock **out, struct err *e)
+{
+	struct vsock *v = NULL;
+	int listen_fd = config->listen_fd, rc;
+
+	if (strlen(config->uds_path) > VSOCK_UDS_PATH_MAX)
+		rc = err_set(e, -ENAMETOOLONG, "the uds_path of the vsock device is longer than %d bytes", VSOCK_UDS_PATH_MAX);
+	else
+		rc = (v = calloc(1, sizeof(*v))) ? 0 : err_sys(e, -ENOMEM, "allocate the vsock device");
+	if (rc < 0) {
+		fd_close(&listen_fd);
+		return rc;
+	}
+	v->listen_fd = listen_fd;
+	v->wake_fd = -1;
+	v->guest_cid = config->guest_cid;
+	v->io = config->io ? config->io : &vsock_io_host;
+	v->loop = config->loop;
+	v->next_host_port = UINT32_C(1) << 30; /* CONTRACT.md 11.1 */
+	note_path(v, config->uds_path);
+	raise_descriptor_limit();
+	rc = virtio_device_init(&v->vdev, &vsock_ops, VIRTIO_F_VERSION_1 | VIRTIO_F_IN_ORDER | VIRTIO_F_EVENT_IDX, "vsock", e);
+	if (rc == 0)
+		rc = allocate(v, e);
+	if (rc == 0)
+		rc = connect_loop(v, e);
+	if (rc < 0) {
+		vsock_destroy(v);
+		return rc;
+	}
+	*out = v;
+	return 0;
+}
+
+static void remove_path(const struct vsock *v)
+{
+	struct stat st;
+
+	if (v->path_ino != 0 && lstat(v->uds_path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == v->path_dev &&
+	    st.st_ino == v->path_ino)
+		(void)unlink(v->uds_path);
+}
+
+void vsock_destroy(struct vsock *v)
+{
+	if (!v)
 		return;
-	fd_close(&vsock->listen_fd);
-	virtio_device_fini(&vsock->vdev);
-	free(vsock);
+	for (uint16_t i = 0; i < v->n_touched; i++) {
+		if (v->stream[i].conn.state != VSOCK_FREE)
+			unwatch(&v->stream[i]);
+	}
+	if (v->loop) {
+		evloop_disarm(v->loop, &v->accept_timer);
+		evloop_remove(v->loop, &v->listener);
+		evloop_remove(v->loop, &v->waker);
+	}
+	remove_path(v);
+	fd_close(&v->listen_fd);
+	fd_close(&v->wake_fd);
+	if (v->buf)
+		(void)munmap(v->buf, BUF_TOTAL);
+	free(v->stream);
+	virtio_device_fini(&v->vdev);
+	free(v);
 }
 
 struct virtio_device *vsock_virtio_device(struct vsock *vsock)

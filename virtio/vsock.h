@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "virtio/device.h"
+#include "virtio/vsock_io.h"
 #include "vmm/base/cdefs.h"
 #include "vmm/base/err.h"
 #include "vmm/evloop.h"
@@ -36,6 +37,7 @@ struct vsock_config {
 	const char *uds_path;  /* copied; guest-initiated connections go to "<uds_path>_<port>" */
 	int listen_fd;         /* taken, also on failure */
 	struct evloop *loop;   /* borrowed; NULL only in tests */
+	const struct vsock_io_ops *io; /* NULL: the host's; tests replace it */
 };
 
 /* Counters for metrics (names of CONTRACT.md section 15). Written under the device's lock, read by anybody, relaxed. */
