@@ -99,7 +99,6 @@ static void run(struct net *net, bool rx, bool tx, struct net_turn turn)
 }
 
 static const struct net_turn io_turn = { .looks = NET_TURN_LOOKS, .bytes = NET_TURN_BYTES };
-static const struct net_turn vcpu_turn = { .looks = NET_VCPU_LOOKS, .bytes = NET_VCPU_BYTES };
 
 /* Is a kick, the driver's or our own, what @wait waits for? */
 static bool kick_ends(enum net_wait wait)
@@ -121,27 +120,6 @@ static void net_notify(struct virtio_device *dev, uint16_t q)
 			run(net, false, true, io_turn);
 	}
 	listen_anew(net);
-}
-
-/*
- * Frames that the guest sends go out in its own thread: neither tap nor socket makes it wait, and an
- * answer of the host itself comes back before the guest goes on. A limited interface is the I/O
- * thread's, which has the timers; a buffer that was waited for, too, because the source may be silent.
- */
-static bool net_try_notify(struct virtio_device *dev, uint16_t q)
-{
-	struct net *net = net_of(dev);
-
-	if (q == NET_QUEUE_RX)
-		return !kick_ends(net->rx.wait);
-	if (net_limited(&net->tx.limit) || net_limited(&net->rx.limit))
-		return false;
-	if (net->tx.wait != WAIT_GUEST)
-		return true;
-	net_stat_add(&net->stats.tx_queue_event_count, 1);
-	run(net, false, true, vcpu_turn);
-	/* Only the I/O thread may wait for EPOLLOUT. */
-	return net->tx.wait != WAIT_HOST;
 }
 
 void net_host_ready(struct net *net, uint32_t events)
@@ -240,7 +218,6 @@ static const struct virtio_device_ops net_ops = {
 	.activate = net_activate,
 	.reset = net_reset,
 	.notify = net_notify,
-	.try_notify = net_try_notify,
 	.config_len = sizeof(struct virtio_net_config_wire),
 	.config_read = net_config_read,
 	.config_write = net_config_write,

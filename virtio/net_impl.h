@@ -13,7 +13,7 @@
  *     net_wait      what is missing                              what ends it
  *     -----------   ------------------------------------------   ---------------------------------------
  *     WAIT_START    a driver                                     ops->activate (then WAIT_TURN)
- *     WAIT_GUEST    rx: a buffer; tx: a frame. Kicks were        ops->notify, ops->try_notify
+ *     WAIT_GUEST    rx: a buffer; tx: a frame. Kicks were        ops->notify
  *                   asked for, then the ring was still empty
  *     WAIT_HOST     rx: a frame. recv() said -EAGAIN             EPOLLIN, an edge: the next frame
  *                   tx: room. send() or flush() said -EAGAIN     EPOLLOUT, asked for after that
@@ -31,8 +31,8 @@
  * (N2) rx: a frame is present (frame_len > 0) from recv() until it is published or dropped; its bytes
  *      are in the buffers, and what they could not hold is in spill.
  * (N3) tx: has_frame: exactly head is in flight in queue 1, and iov describes its frame; else nothing is.
- * (N4) The source is silent only while rx waits for START, GUEST, LIMIT or NEVER; each of these ends in
- *      the I/O thread then, which listens again.
+ * (N4) The source is silent only while rx waits for START, GUEST, LIMIT or NEVER; what ends these listens
+ *      again.
  * (N5) A turn ends after a number of looks at the rings and of bytes, whatever guest and host do.
  */
 #ifndef MAYFLY_VIRTIO_NET_IMPL_H
@@ -56,11 +56,9 @@
 
 #define NET_ETH_HDR_LEN 14
 
-/* N5: in the I/O thread, and in a vCPU thread, which has a guest to run. */
+/* N5. */
 #define NET_TURN_LOOKS 1024
 #define NET_TURN_BYTES (1 * MIB)
-#define NET_VCPU_LOOKS 256
-#define NET_VCPU_BYTES (256 * KIB)
 
 /* readv(2) takes 1024 elements; the last is the spill. */
 #define NET_RX_IOV 1024
