@@ -152,11 +152,11 @@ class Vm:
     """One monitor with its own directory, which is its working directory; gone at the end of the with block.
 
     log=False: the log goes to standard output. api=False: no --api-sock and no wait for the API. user: its user id.
-    memory: a limit of its address space in MiB. shell: starts it, as "$@".
+    memory: a limit of its address space in MiB. shell: starts it, as "$@". pass_fds: it inherits these descriptors.
     """
 
     def __init__(self, *args, program=VMM, api=True, log=True, level="Debug", files=None, stdin=None, user=None, memory=None,
-                 shell=None, wait=True):
+                 shell=None, wait=True, pass_fds=()):
         self.dir = tempfile.mkdtemp(prefix="api.", dir=os.environ.get("TMPDIR", "/tmp"))
         os.chmod(self.dir, 0o755)
         self.sock = os.path.join(self.dir, "sock")
@@ -180,7 +180,7 @@ class Vm:
         self.started = time.monotonic()
         with open(self.path("out"), "wb") as out, open(self.path("err"), "wb") as err:
             self.process = subprocess.Popen(self.argv, cwd=self.dir, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err,
-                                            umask=0o22)
+                                            umask=0o22, pass_fds=pass_fds)
         if api and wait:
             wait_for(lambda: self.answers() or self.process.poll() is not None)
 
