@@ -165,7 +165,7 @@ static int receive_more(struct passt_conn *conn)
 	size_t room = buf_room(&conn->rx, PASST_BUF_BYTES);
 	ssize_t n = recv(conn->fd, conn->rx.data + conn->rx.tail, room, MSG_DONTWAIT);
 
-	if (n > 0) {
+	if (n > 0) { /* with room left the socket is empty now: the next byte is a new edge for epoll */
 		conn->rx.tail += (size_t)n;
 		return 0;
 	}
@@ -311,9 +311,26 @@ static int handle_create(struct passt_conn *conn, struct net_backend **out, stru
 	return 0;
 }
 
+/*
+ * Has passt gone? One that serves somebody else accepts every connection and ends it at once, which is
+ * seen here, when the machine is about to start, and not yet in connect().
+ */
+static bool conn_has_ended(const struct passt_conn *conn)
+{
+	uint8_t byte;
+	ssize_t n = recv(conn->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
+
+	return conn->dead || n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 static int passt_dup(const struct net_backend *be, struct net_backend **out, struct err *e)
 {
-	return handle_create(conn_of(be), out, e);
+	struct passt_conn *conn = conn_of(be);
+
+	if (conn_has_ended(conn))
+		return err_set(e, -EPIPE, "passt at '%s' closed the connection: it ended, or serves another client; start one for "
+			       "this interface (passt --socket PATH) and configure the interface again", conn->path);
+	return handle_create(conn, out, e);
 }
 
 int net_passt_adopt(int fd, const char *path, struct net_backend **out, struct err *e)

@@ -186,7 +186,9 @@ static void change_handle(struct bench *b)
 {
 	int rc = b->be->ops->dup(b->be, &b->second, NULL);
 
-	must(rc == 0);
+	must(rc == 0 || (rc == -EPIPE && (b->dead || b->peer < 0)));
+	if (rc < 0)
+		return;
 	b->be->ops->close(b->be);
 	b->be = b->second;
 }

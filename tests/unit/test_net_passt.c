@@ -393,6 +393,28 @@ static void end_reaches_both(void **state)
 	expect_ended("it closed the connection");
 }
 
+/* A start is told, rather than a guest: by what was received, by a socket that is closed, by one that is not. */
+static void ended_before_the_start(void **state)
+{
+	struct net_backend *second = NULL;
+	struct err e = { 0 };
+
+	(void)state;
+	peer_writes(wire, put_frame(wire, 0, 60));
+	assert_int_equal(be->ops->dup(be, &second, &e), 0);
+	second->ops->close(second);
+	expect_frame(0, 60);
+	end_peer();
+	for (int i = 0; i < 2; i++) {
+		second = NULL;
+		assert_int_equal(be->ops->dup(be, &second, &e), -EPIPE);
+		assert_null(second);
+		assert_string_equal(e.msg, "passt at '/run/passt.sock' closed the connection: it ended, or serves another client; "
+				    "start one for this interface (passt --socket PATH) and configure the interface again");
+		assert_int_equal(receive(), -EPIPE);
+	}
+}
+
 /* --- Hostile and dead peers --- */
 
 static void impossible_lengths(void **state)
@@ -523,6 +545,7 @@ int main(void)
 		PAIRED(impossible_sends),
 		PAIRED(second_handle),
 		PAIRED(end_reaches_both),
+		PAIRED(ended_before_the_start),
 		PAIRED(impossible_lengths),
 		PAIRED(ended_in_mid_frame),
 		PAIRED(ended_between_frames),
