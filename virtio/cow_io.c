@@ -92,31 +92,37 @@ static enum blk_io_result write_new(const struct blk_io_ops *ops, struct cow *co
 }
 
 /*
- * How much of a write of @left bytes at @offset to do in a slice of at most @max_bytes: whole blocks if it goes
- * on behind them, so that no byte is copied up only to be overwritten by the next slice.
+ * How much of a write of @left bytes at @offset to do with a budget of @max_bytes: whole blocks if it goes on
+ * behind them, so that no byte is copied up only to be overwritten by the next slice. 0: not even one.
  */
-static uint64_t slice_of(uint64_t offset, uint64_t left, uint64_t max_bytes)
+static uint64_t whole_blocks(uint64_t offset, uint64_t left, uint64_t max_bytes)
 {
-	uint64_t end;
+	uint64_t end = block_start(offset + max_bytes);
 
 	if (left <= max_bytes)
 		return left;
-	end = block_start(offset + max_bytes);
-	return end > offset ? end - offset : max_bytes;
+	return end > offset ? end - offset : 0;
 }
 
 /* --- Transfers --- */
 
 enum blk_io_result cow_run(const struct blk_io_ops *ops, struct cow *cow, struct blk_xfer *x, uint64_t max_bytes, int flags)
 {
+	bool begun = false;
+
 	while (x->left > 0 && max_bytes > 0) {
 		uint64_t want = x->left < max_bytes ? x->left : max_bytes;
 		uint64_t before = x->left;
 		struct cow_extent at;
 		enum blk_io_result r;
 
-		if (x->is_write)
-			want = slice_of(x->offset, x->left, max_bytes);
+		if (x->is_write) {
+			uint64_t whole = whole_blocks(x->offset, x->left, max_bytes);
+
+			if (whole == 0 && begun)
+				break; /* the next slice goes farther */
+			want = whole ? whole : want;
+		}
 		cow_find(cow, x->offset, want, &at);
 		if (x->is_write && at.where == COW_IN_BASE) {
 			must(!cow->read_only && flags == 0);
@@ -129,6 +135,7 @@ enum blk_io_result cow_run(const struct blk_io_ops *ops, struct cow *cow, struct
 		if (r == BLK_IO_FAILED || r == BLK_IO_WOULD_BLOCK)
 			return r;
 		max_bytes -= before - x->left;
+		begun = true;
 	}
 	return x->left == 0 ? BLK_IO_DONE : BLK_IO_MORE;
 }
