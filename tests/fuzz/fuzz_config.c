@@ -33,6 +33,14 @@ static void keep_drive(struct vm_config *config, struct action *action)
 	action->drive = (struct config_drive){0};
 }
 
+static void keep_net(struct vm_config *config, struct action *action)
+{
+	if (config->n_nets == CONFIG_MAX_NETS)
+		return;
+	config->net[config->n_nets++] = action->net;
+	action->net = (struct config_net){0};
+}
+
 static void handle(void *ctx, struct action *action, struct reply *reply)
 {
 	struct keeper *k = ctx;
@@ -46,6 +54,12 @@ static void handle(void *ctx, struct action *action, struct reply *reply)
 		action->boot = (struct config_boot_source){0};
 	} else if (action->type == ACTION_PUT_DRIVE) {
 		keep_drive(&k->config, action);
+	} else if (action->type == ACTION_PUT_NET) {
+		keep_net(&k->config, action);
+	} else if (action->type == ACTION_PUT_VSOCK) {
+		config_vsock_fini(&k->config.vsock);
+		k->config.vsock = action->vsock;
+		action->vsock = (struct config_vsock){0};
 	} else if (action->type == ACTION_INSTANCE_START) {
 		k->started = true;
 	} else {
