@@ -42,14 +42,25 @@ enum blk_nowait {
 	BLK_NOWAIT_MEMORY, /* tmpfs: every read is a copy */
 };
 
+/* What the guest is told about sizes, in bytes. */
+struct blk_topology {
+	uint32_t logical;   /* block that can be addressed: 512, or more on a host block device */
+	uint32_t physical;  /* block that can be written without reading; 0: nothing is known */
+	uint32_t alignment; /* of the disk's begin in a physical block */
+	uint32_t min_io, opt_io; /* 0: nothing is known */
+};
+
 /* An opened disk image. */
 struct blk_backing {
 	int fd;                    /* owned; -1: none */
 	uint64_t size;             /* bytes, as found when it was opened */
 	bool read_only;            /* opened O_RDONLY */
+	bool block_device;         /* not a regular file */
+	bool can_discard;          /* space can be given back */
+	struct blk_topology topology;
 	enum blk_nowait nowait;
 	struct cow *cow;           /* a reference; NULL: fd is the disk. Else fd is -1 and this is the disk */
-	uint8_t id[BLK_ID_BYTES];  /* st_dev, st_rdev, st_ino in decimal, NUL-padded or cut */
+	uint8_t id[BLK_ID_BYTES];  /* st_dev, st_rdev, st_ino in decimal, NUL-padded or cut; with cow the delta's */
 };
 
 /*
@@ -68,7 +79,7 @@ int blk_backing_open(const char *path, bool read_only, struct blk_backing *out, 
 int blk_backing_open_cow(const char *path, const char *delta_path, bool read_only, struct blk_backing *out,
 			 struct err *e) MUST_USE;
 
-/* Another handle on the same open disk. 0 and *@out (owned), or negative errno. */
+/* Another handle on the same open disk (no open of a path). 0 and *@out (owned), or negative errno. */
 int blk_backing_dup(const struct blk_backing *backing, struct blk_backing *out) MUST_USE;
 
 /* Close; idempotent. A zero-initialised one has fd 0, so give it fd = -1 before. */

@@ -5,6 +5,9 @@
  * What never waits is not for the ring: a disk on tmpfs is served like the engine Sync does it, and so is a
  * read that the page cache holds when it comes alone (in the vCPU thread, blk_try_notify()).
  *
+ * Of a copy-on-write disk the ring gets what lies in one file and needs no new place there; the rest is
+ * done at once, under the device's lock, so that no two writes can make room for the same block.
+ *
  * A slot is done in pieces of at most BLK_TURN_BYTES, one after the other, because a piece that the page
  * cache holds is copied inside the system call that submits it.
  *
@@ -21,6 +24,7 @@
 
 #include "virtio/blk_impl.h"
 #include "virtio/blk_ring_impl.h"
+#include "virtio/cow.h"
 
 /* Times that the kernel may say EINTR or EAGAIN for one piece. */
 #define TRIES_MAX 16
@@ -57,8 +61,26 @@ static void slot_release(struct blk_async *a, struct slot *s)
 	a->free[a->n_free++] = (uint16_t)(s - a->slot);
 }
 
-/* Queue the next piece of @s (A1). */
-static void slot_queue(struct blk *blk, struct slot *s)
+/* The registered file that the rest of @x lies in as a whole, and where. False: there is none. */
+static bool place_of(const struct blk *blk, const struct blk_xfer *x, uint32_t *file, uint64_t *offset)
+{
+	struct cow_extent extent;
+
+	*file = (uint32_t)blk->async->drive * BLK_RING_FILES;
+	*offset = x->offset;
+	if (!blk->backing.cow)
+		return true;
+	cow_find(blk->backing.cow, x->offset, x->left, &extent);
+	if (extent.len < x->left || (x->is_write && extent.where != COW_IN_DELTA))
+		return false;
+	if (extent.where == COW_IN_BASE)
+		*file += 1;
+	*offset = extent.offset;
+	return true;
+}
+
+/* Queue the next piece of @s (A1). False: it is not for the ring any more, a discard came between. */
+static bool slot_queue(struct blk *blk, struct slot *s)
 {
 	struct blk_async *a = blk->async;
 	struct blk_xfer *x = &s->xfer;
@@ -69,14 +91,16 @@ static void slot_queue(struct blk *blk, struct slot *s)
 	};
 
 	if (s->req.op != BLK_OP_FLUSH) {
+		if (!place_of(blk, x, &op.file, &op.offset))
+			return false;
 		op.kind = x->is_write ? BLK_RING_WRITE : BLK_RING_READ;
-		op.offset = x->offset;
 		s->cut_n = blk_xfer_cut(x, x->left < BLK_TURN_BYTES ? x->left : BLK_TURN_BYTES, &s->cut_whole);
 		op.iov = &x->iov[x->first];
 		op.n_iov = (uint32_t)s->cut_n;
 	}
 	blk_ring_queue(a->ring, &op);
 	a->n_queued++;
+	return true;
 }
 
 /* The request of @s is over. A device that is being reset has no ring to complete it on. */
@@ -89,6 +113,17 @@ static void slot_finish(struct blk *blk, struct slot *s, int error, bool ok)
 		blk_complete_transfer(blk, &s->req, &s->xfer, ok);
 	}
 	slot_release(blk->async, s);
+}
+
+/* Go on with @s, which has something left. What the ring can't do any more is short (blk_async_take()). */
+static void slot_go_on(struct blk *blk, struct slot *s)
+{
+	enum blk_io_result r;
+
+	if (slot_queue(blk, s))
+		return;
+	r = cow_run(blk->io, blk->backing.cow, &s->xfer, s->xfer.left, 0);
+	slot_finish(blk, s, s->xfer.error, r == BLK_IO_DONE);
 }
 
 /* What the kernel says of the operation of @s: go on, or finish. */
@@ -104,7 +139,7 @@ static void slot_result(struct blk *blk, struct slot *s, int32_t res)
 		return;
 	}
 	if (again) {
-		slot_queue(blk, s);
+		slot_go_on(blk, s);
 		return;
 	}
 	if (s->req.op == BLK_OP_FLUSH || res <= 0) {
@@ -115,7 +150,7 @@ static void slot_result(struct blk *blk, struct slot *s, int32_t res)
 	s->tries = 0;
 	blk_xfer_advance(x, (uint64_t)res);
 	if (x->left > 0)
-		slot_queue(blk, s);
+		slot_go_on(blk, s);
 	else
 		slot_finish(blk, s, 0, true);
 }
@@ -184,15 +219,39 @@ static void xfer_copy(struct blk_xfer *to, const struct blk_xfer *from)
 	memcpy(to->iov, &from->iov[from->first], to->n * sizeof(to->iov[0]));
 }
 
+/* Is the present request for the ring? */
+static bool wanted(const struct blk *blk)
+{
+	const struct cow *cow = blk->backing.cow;
+	const struct blk_xfer *x = &blk->xfer;
+	uint64_t offset;
+	uint32_t file;
+
+	switch (blk->req.op) {
+	case BLK_OP_READ:
+	case BLK_OP_WRITE:
+		/* A copy-on-write disk's is one piece, so that its rest is short when it has to be done at once. */
+		return x->left > 0 && (!cow || x->left <= BLK_TURN_BYTES) && place_of(blk, x, &file, &offset);
+	case BLK_OP_FLUSH:
+		return !cow || cow_flush_is_plain(cow);
+	case BLK_OP_GET_ID:
+	case BLK_OP_DISCARD:
+	case BLK_OP_WRITE_ZEROES:
+	case BLK_OP_UNSUPPORTED:
+	case BLK_OP_REFUSED:
+		break;
+	}
+	return false;
+}
+
 enum blk_async_taken blk_async_take(struct blk *blk)
 {
 	struct blk_async *a = blk->async;
 	struct slot *s;
+	bool queued;
 
-	/* Nothing to wait for, and io_uring would hand it to a thread. */
-	if (blk->backing.nowait == BLK_NOWAIT_MEMORY)
-		return BLK_ASYNC_NO;
-	if (blk->req.op != BLK_OP_FLUSH && blk->xfer.left == 0)
+	/* tmpfs: nothing to wait for, and io_uring would hand it to a thread. */
+	if (blk->backing.nowait == BLK_NOWAIT_MEMORY || !wanted(blk))
 		return BLK_ASYNC_NO;
 	if (a->n_free == 0) {
 		if (!a->full)
@@ -208,7 +267,8 @@ enum blk_async_taken blk_async_take(struct blk *blk)
 	if (s->req.op != BLK_OP_FLUSH)
 		xfer_copy(&s->xfer, &blk->xfer);
 	blk->has_req = false;
-	slot_queue(blk, s);
+	queued = slot_queue(blk, s);
+	must(queued);
 	return BLK_ASYNC_TAKEN;
 }
 
@@ -248,13 +308,22 @@ void blk_async_drain(struct blk *blk)
 
 /* --- Life --- */
 
+static int set_files(struct blk_async *a, const struct blk_backing *b)
+{
+	int fd[BLK_RING_FILES] = { b->fd, -1 };
+
+	if (b->cow) {
+		fd[0] = cow_delta_fd(b->cow);
+		fd[1] = cow_base_fd(b->cow);
+	}
+	return blk_ring_set_files(a->ring, a->drive, fd);
+}
+
 int blk_async_set_files(struct blk *blk, const struct blk_backing *backing)
 {
-	struct blk_async *a = blk->async;
-	const int fd[BLK_RING_FILES] = { backing->fd, -1 }, old[BLK_RING_FILES] = { blk->backing.fd, -1 };
-	int rc = blk_ring_set_files(a->ring, a->drive, fd);
+	int rc = set_files(blk->async, backing);
 
-	if (rc < 0 && blk_ring_set_files(a->ring, a->drive, old) < 0)
+	if (rc < 0 && set_files(blk->async, &blk->backing) < 0)
 		return rc; /* requests fail with EBADF until the next PATCH */
 	return rc;
 }

@@ -13,8 +13,8 @@
  * Invariants:
  * (B1) In flight in the virtqueue are the heads of the busy slots, and req.head when has_req.
  * (B2) READ and WRITE requests that are present or in a slot lie inside the present capacity.
- * (B3) A turn ends after BLK_TURN_REQUESTS looks at the ring, BLK_TURN_BYTES bytes, BLK_TURN_NS, or one
- *      flush, whatever the guest does.
+ * (B3) A turn ends after BLK_TURN_REQUESTS looks at the ring, BLK_TURN_BYTES bytes, BLK_TURN_NS, one
+ *      flush or one range of a discard, whatever the guest does.
  */
 #ifndef MAYFLY_VIRTIO_BLK_IMPL_H
 #define MAYFLY_VIRTIO_BLK_IMPL_H
@@ -52,6 +52,13 @@
  */
 #define BLK_VCPU_READ_MAX (128 * KIB)
 
+/*
+ * Sectors in a range of DISCARD and WRITE_ZEROES: 1 GiB where a hole is punched; a block device may have to write
+ * every byte of zeros.
+ */
+#define BLK_RANGE_SECTORS_FILE UINT32_C(0x200000)
+#define BLK_RANGE_SECTORS_DEVICE UINT32_C(0x8000)
+
 struct blk_async;
 
 struct blk {
@@ -61,15 +68,19 @@ struct blk {
 	const struct blk_io_ops *io;
 	struct ev_timer timer;     /* of the rate limiter; armed in the I/O thread only */
 	struct blk_async *async;   /* owned; NULL: engine Sync */
+	struct blk_topology topology; /* constant, as the guest was told; so is the next */
+	uint32_t max_range_sectors;
 
 	/* Under vdev.lock. */
 	struct blk_backing backing; /* owned */
 	struct ratelimit limit;
 	bool has_req;              /* B1 */
 	bool charged;              /* the rate limiter has let req pass */
-	bool begun;                /* xfer describes req */
+	bool begun;                /* xfer describes req, or ranges before next_range are done */
 	struct blk_req req;
-	struct blk_xfer xfer;
+	struct blk_xfer xfer;      /* of READ and WRITE */
+	struct blk_ranges ranges;  /* of DISCARD and WRITE_ZEROES */
+	uint32_t next_range;
 	struct vq_chain chain;     /* of req */
 };
 
@@ -88,7 +99,19 @@ static inline struct blk_limits blk_limits_of(const struct blk *blk)
 	return (struct blk_limits){
 		.n_sectors = blk->backing.size >> VIRTIO_BLK_SECTOR_SHIFT,
 		.read_only = blk->backing.read_only,
+		.discard = (blk->vdev.features & VIRTIO_BLK_F_DISCARD) != 0 && blk->backing.can_discard,
+		.max_range_sectors = blk->max_range_sectors,
 	};
+}
+
+/* The disk's files are handed to another blk: what was @backing's is nobody's now. */
+static inline struct blk_backing blk_backing_take(struct blk_backing *backing)
+{
+	struct blk_backing taken = *backing;
+
+	backing->fd = -1;
+	backing->cow = NULL;
+	return taken;
 }
 
 /* --- blk_turn.c --- */

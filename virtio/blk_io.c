@@ -3,12 +3,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmm/base/sys.h"
 
+static int block_ioctl(int fd, unsigned long request, uint64_t range[2])
+{
+	/* musl's request is an int; the kernel looks at 32 bits. */
+	return request == BLKDISCARD ? ioctl(fd, BLKDISCARD, range) : ioctl(fd, BLKZEROOUT, range);
+}
+
 const struct blk_io_ops blk_io_host = {
-	.preadv2 = sys_preadv2, .pwritev2 = sys_pwritev2, .fdatasync = fdatasync, .fallocate = fallocate,
+	.preadv2 = sys_preadv2,
+	.pwritev2 = sys_pwritev2,
+	.fdatasync = fdatasync,
+	.fallocate = fallocate,
+	.block_ioctl = block_ioctl,
 };
 
 /* They may end at any byte of any element (FC#5485: none is transferred twice). */
@@ -96,4 +109,48 @@ int blk_io_flush(const struct blk_io_ops *ops, int fd)
 		if (errno != EINTR)
 			return -errno;
 	}
+}
+
+static int range_ioctl(const struct blk_io_ops *ops, int fd, unsigned long request, uint64_t offset, uint64_t len)
+{
+	uint64_t range[2] = { offset, len };
+	int rc;
+
+	do {
+		rc = ops->block_ioctl(fd, request, range);
+	} while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
+}
+
+static int change_space(const struct blk_io_ops *ops, int fd, int mode, uint64_t offset, uint64_t len)
+{
+	int rc;
+
+	do {
+		rc = ops->fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
+	} while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
+}
+
+int blk_io_discard(const struct blk_io_ops *ops, int fd, bool block_device, uint64_t offset, uint64_t len)
+{
+	if (block_device)
+		return range_ioctl(ops, fd, BLKDISCARD, offset, len);
+	return change_space(ops, fd, FALLOC_FL_PUNCH_HOLE, offset, len);
+}
+
+int blk_io_zero(const struct blk_io_ops *ops, int fd, bool block_device, bool may_unmap, uint64_t offset, uint64_t len)
+{
+	int rc;
+
+	if (block_device)
+		return range_ioctl(ops, fd, BLKZEROOUT, offset, len);
+	if (may_unmap)
+		return change_space(ops, fd, FALLOC_FL_PUNCH_HOLE, offset, len);
+	rc = change_space(ops, fd, FALLOC_FL_ZERO_RANGE, offset, len);
+	if (rc != -EOPNOTSUPP)
+		return rc;
+	/* tmpfs has no such call: give the space back and take it again. */
+	rc = change_space(ops, fd, FALLOC_FL_PUNCH_HOLE, offset, len);
+	return rc < 0 ? rc : change_space(ops, fd, 0, offset, len);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Executor of disk transfers, the Sync engine: preadv2, pwritev2, fdatasync, over short transfers and EINTR.
+ * Executor of disk transfers, the Sync engine: preadv2, pwritev2, fdatasync, fallocate, over short transfers
+ * and EINTR.
  *
  * Trust: the transfer was checked by blk_req.c. The file is the host's: it may shrink, fail or be slow.
  *
@@ -26,6 +27,7 @@ struct blk_io_ops {
 	ssize_t (*pwritev2)(int fd, const struct iovec *iov, int n, off_t offset, int flags);
 	int (*fdatasync)(int fd);
 	int (*fallocate)(int fd, int mode, off_t offset, off_t len); /* mode: as in fallocate(2) */
+	int (*block_ioctl)(int fd, unsigned long request, uint64_t range[2]); /* BLKDISCARD, BLKZEROOUT: offset, length */
 };
 
 extern const struct blk_io_ops blk_io_host;
@@ -68,5 +70,15 @@ enum blk_io_result blk_io_run(const struct blk_io_ops *ops, int fd, struct blk_x
 
 /* Make what was written stable. 0 or negative errno. Blocks. */
 int blk_io_flush(const struct blk_io_ops *ops, int fd) MUST_USE;
+
+/*
+ * Give the space of [@offset, @offset + @len) (@len > 0) back; what it reads as afterwards is not said. @block_device:
+ * @fd is one, else a regular file. 0 or negative errno, -EOPNOTSUPP: can't. Blocks.
+ */
+int blk_io_discard(const struct blk_io_ops *ops, int fd, bool block_device, uint64_t offset, uint64_t len) MUST_USE;
+
+/* Have it read as zeros. The space is kept, unless @may_unmap. As above. */
+int blk_io_zero(const struct blk_io_ops *ops, int fd, bool block_device, bool may_unmap, uint64_t offset,
+		uint64_t len) MUST_USE;
 
 #endif

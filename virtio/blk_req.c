@@ -48,8 +48,45 @@ static enum verdict parse_transfer(uint64_t sector, uint64_t len, const struct b
 	return VERDICT_OK;
 }
 
+/*
+ * The ranges of DISCARD and WRITE_ZEROES, 5.2.6.1 and 5.2.6.2, from what @reader has left. Returns @op when all are in
+ * order, BLK_OP_UNSUPPORTED for flags that are not defined (for DISCARD: all), else BLK_OP_REFUSED.
+ */
+static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader, const struct gmem *mem,
+				const struct blk_limits *limits, struct blk_ranges *out)
+{
+	const uint32_t known = op == BLK_OP_DISCARD ? 0 : VIRTIO_BLK_RANGE_F_UNMAP;
+	struct blk_range range[BLK_RANGES_MAX];
+	struct virtio_blk_range_wire wire;
+	uint32_t n = 0;
+
+	if (reader->left == 0 || reader->left % sizeof(wire) != 0 || reader->left / sizeof(wire) > BLK_RANGES_MAX)
+		return BLK_OP_REFUSED;
+	while (chain_read(reader, mem, &wire, sizeof(wire))) {
+		uint64_t sector = le64toh(wire.sector);
+		uint32_t n_sectors = le32toh(wire.num_sectors), flags = le32toh(wire.flags);
+
+		if (flags & ~known)
+			return BLK_OP_UNSUPPORTED;
+		if (n_sectors > limits->max_range_sectors || !range_within(sector, n_sectors, limits->n_sectors))
+			return BLK_OP_REFUSED;
+		if (n_sectors == 0)
+			continue;
+		/* No overflow: the end of the disk is a file size. */
+		range[n++] = (struct blk_range){
+			.offset = sector << VIRTIO_BLK_SECTOR_SHIFT,
+			.len = (uint64_t)n_sectors << VIRTIO_BLK_SECTOR_SHIFT,
+			.may_unmap = op == BLK_OP_DISCARD || flags != 0,
+		};
+	}
+	out->n = n;
+	for (uint32_t i = 0; i < n; i++)
+		out->range[i] = range[i];
+	return op;
+}
+
 enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem, const struct blk_limits *limits,
-			   struct blk_req *out)
+			   struct blk_req *out, struct blk_ranges *ranges)
 {
 	struct virtio_blk_req_wire hdr;
 	struct chain_cursor reader;
@@ -93,6 +130,17 @@ enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem,
 			return VERDICT_REQ_ERROR;
 		req.data_len = VIRTIO_BLK_ID_BYTES;
 		break;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		if (!limits->discard) {
+			req.op = BLK_OP_UNSUPPORTED;
+			break;
+		}
+		req.op = le32toh(hdr.type) == VIRTIO_BLK_T_DISCARD ? BLK_OP_DISCARD : BLK_OP_WRITE_ZEROES;
+		if (data_in != 0)
+			return VERDICT_REQ_ERROR;
+		req.op = parse_ranges(req.op, &reader, mem, limits, ranges);
+		break;
 	default:
 		req.op = BLK_OP_UNSUPPORTED;
 		break;
@@ -105,9 +153,25 @@ enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem,
 	return v;
 }
 
-bool blk_req_within(const struct blk_req *req, const struct blk_limits *limits)
+bool blk_req_within(const struct blk_req *req, const struct blk_ranges *ranges, const struct blk_limits *limits)
 {
-	if (req->op != BLK_OP_READ && req->op != BLK_OP_WRITE)
-		return true;
-	return range_ok(req->offset >> VIRTIO_BLK_SECTOR_SHIFT, req->data_len, limits->n_sectors);
+	bool ok = true;
+
+	switch (req->op) {
+	case BLK_OP_READ:
+	case BLK_OP_WRITE:
+		return range_ok(req->offset >> VIRTIO_BLK_SECTOR_SHIFT, req->data_len, limits->n_sectors);
+	case BLK_OP_DISCARD:
+	case BLK_OP_WRITE_ZEROES:
+		for (uint32_t i = 0; i < ranges->n; i++)
+			ok = ok && range_ok(ranges->range[i].offset >> VIRTIO_BLK_SECTOR_SHIFT, ranges->range[i].len,
+					    limits->n_sectors);
+		return ok;
+	case BLK_OP_FLUSH:
+	case BLK_OP_GET_ID:
+	case BLK_OP_UNSUPPORTED:
+	case BLK_OP_REFUSED:
+		break;
+	}
+	return true;
 }

@@ -5,10 +5,12 @@
  */
 #include "virtio/blk_impl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <time.h>
 
 #include "virtio/chain.h"
+#include "virtio/cow.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/sys.h"
@@ -92,7 +94,7 @@ static enum taken take_request(struct blk *blk)
 	if (v == VERDICT_OK && blk->chain.n == 0)
 		return TAKEN_NONE;
 	if (v == VERDICT_OK)
-		v = blk_req_parse(&blk->chain, blk->vdev.mem, &limits, &blk->req);
+		v = blk_req_parse(&blk->chain, blk->vdev.mem, &limits, &blk->req, &blk->ranges);
 	if (v != VERDICT_OK) {
 		/* CONTRACT.md section 9: used length 0 and no status byte. */
 		blk_stat_add(&blk->stats.execute_fails, 1);
@@ -161,9 +163,53 @@ static bool do_immediate(struct blk *blk)
 	case BLK_OP_READ:
 	case BLK_OP_WRITE:
 	case BLK_OP_FLUSH:
+	case BLK_OP_DISCARD:
+	case BLK_OP_WRITE_ZEROES:
 		break;
 	}
 	return false;
+}
+
+/* The next range of a DISCARD or WRITE_ZEROES. All of them were found right when the request was parsed. */
+static void do_range(struct blk *blk)
+{
+	const struct blk_backing *b = &blk->backing;
+	const struct blk_range *r;
+	int rc = 0;
+
+	if (!blk->begun)
+		blk->next_range = 0;
+	blk->begun = true;
+	r = &blk->ranges.range[blk->next_range];
+	if (blk->next_range++ < blk->ranges.n) {
+		if (b->cow)
+			rc = cow_zero(blk->io, b->cow, r->offset, r->len);
+		else if (blk->req.op == BLK_OP_DISCARD)
+			rc = blk_io_discard(blk->io, b->fd, b->block_device, r->offset, r->len);
+		else
+			rc = blk_io_zero(blk->io, b->fd, b->block_device, r->may_unmap, r->offset, r->len);
+	}
+	if (rc < 0) {
+		host_failed(blk, blk->req.op == BLK_OP_DISCARD ? "discard" : "write of zeroes", -rc);
+		blk_complete_status(blk, &blk->req, rc == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR, 0);
+	} else if (blk->next_range >= blk->ranges.n) {
+		blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_OK, 0);
+	}
+}
+
+/* As blk_io_run() and blk_io_flush(), whatever the disk consists of. */
+static enum blk_io_result run_transfer(struct blk *blk, uint64_t max_bytes, int flags)
+{
+	if (blk->backing.cow)
+		return cow_run(blk->io, blk->backing.cow, &blk->xfer, max_bytes, flags);
+	return blk_io_run(blk->io, blk->backing.fd, &blk->xfer, max_bytes, flags);
+}
+
+static int flush(struct blk *blk)
+{
+	if (blk->backing.cow)
+		return cow_flush(blk->io, blk->backing.cow);
+	return blk_io_flush(blk->io, blk->backing.fd);
 }
 
 /*
@@ -172,32 +218,38 @@ static bool do_immediate(struct blk *blk)
  */
 static bool do_request(struct blk *blk, struct turn *turn)
 {
+	bool transfer = blk->req.op == BLK_OP_READ || blk->req.op == BLK_OP_WRITE;
+	enum blk_async_taken taken = BLK_ASYNC_NO;
 	struct blk_xfer *x = &blk->xfer;
 	enum blk_io_result r;
 	uint64_t before;
 
 	if (do_immediate(blk))
 		return true;
-	if (blk->req.op != BLK_OP_FLUSH && !blk->begun)
+	if (transfer && !blk->begun)
 		begin_transfer(blk);
 	before = x->left;
-	if (blk->async) {
-		enum blk_async_taken taken = blk_async_take(blk);
-
-		if (taken == BLK_ASYNC_TAKEN && blk->req.op != BLK_OP_FLUSH)
+	if (blk->async)
+		taken = blk_async_take(blk);
+	if (taken == BLK_ASYNC_FULL)
+		return false;
+	if (taken == BLK_ASYNC_TAKEN) {
+		if (transfer)
 			turn->bytes -= before < turn->bytes ? before : turn->bytes;
-		if (taken != BLK_ASYNC_NO)
-			return taken == BLK_ASYNC_TAKEN;
-	}
-	if (blk->req.op == BLK_OP_FLUSH) {
-		blk_complete_flush(blk, &blk->req, blk_io_flush(blk->io, blk->backing.fd));
-		turn->bytes = 0;
 		return true;
 	}
-	r = blk_io_run(blk->io, blk->backing.fd, x, turn->bytes, 0);
-	turn->bytes -= before - x->left;
-	if (r != BLK_IO_MORE)
-		blk_complete_transfer(blk, &blk->req, x, r == BLK_IO_DONE);
+	if (transfer) {
+		r = run_transfer(blk, turn->bytes, 0);
+		turn->bytes -= before - x->left;
+		if (r != BLK_IO_MORE)
+			blk_complete_transfer(blk, &blk->req, x, r == BLK_IO_DONE);
+		return true;
+	}
+	if (blk->req.op == BLK_OP_FLUSH)
+		blk_complete_flush(blk, &blk->req, flush(blk));
+	else
+		do_range(blk);
+	turn->bytes = 0;
 	return true;
 }
 
@@ -324,7 +376,7 @@ static bool try_read(struct blk *blk)
 	if (blk->req.op != BLK_OP_READ || blk->req.data_len > BLK_VCPU_READ_MAX)
 		return false;
 	begin_transfer(blk);
-	if (blk_io_run(blk->io, blk->backing.fd, &blk->xfer, BLK_VCPU_READ_MAX, flags) != BLK_IO_DONE)
+	if (run_transfer(blk, BLK_VCPU_READ_MAX, flags) != BLK_IO_DONE)
 		return false;
 	blk_stat_add(&blk->stats.vcpu_read_count, 1);
 	blk_complete_transfer(blk, &blk->req, &blk->xfer, true);

@@ -157,15 +157,37 @@ _Static_assert(offsetof(struct virtio_net_hdr_wire, num_buffers) == 10, "virtio 
 /* 5.2.3 Block device feature bits */
 #define VIRTIO_BLK_F_SEG_MAX (UINT64_C(1) << 2)
 #define VIRTIO_BLK_F_RO (UINT64_C(1) << 5)
+#define VIRTIO_BLK_F_BLK_SIZE (UINT64_C(1) << 6)
 #define VIRTIO_BLK_F_FLUSH (UINT64_C(1) << 9)
+#define VIRTIO_BLK_F_TOPOLOGY (UINT64_C(1) << 10)
+#define VIRTIO_BLK_F_DISCARD (UINT64_C(1) << 13)
+#define VIRTIO_BLK_F_WRITE_ZEROES (UINT64_C(1) << 14)
 
-/* 5.2.4 Block device configuration: the part in front of `geometry` is what we have */
+/* 5.2.4 Block device configuration: the part in front of secure erase is what we have */
 struct virtio_blk_config_wire {
 	uint64_t capacity; /* 512-byte sectors */
 	uint32_t size_max;
 	uint32_t seg_max;
-};
-_Static_assert(sizeof(struct virtio_blk_config_wire) == 16, "virtio 1.2 5.2.4");
+	uint32_t geometry;
+	uint32_t blk_size;          /* bytes */
+	uint8_t physical_block_exp; /* logical blocks in a physical one, as a power of two */
+	uint8_t alignment_offset;   /* logical blocks */
+	uint16_t min_io_size;       /* logical blocks */
+	uint32_t opt_io_size;       /* logical blocks */
+	uint8_t writeback;
+	uint8_t unused0;
+	uint16_t num_queues;
+	uint32_t max_discard_sectors;
+	uint32_t max_discard_seg;
+	uint32_t discard_sector_alignment;
+	uint32_t max_write_zeroes_sectors;
+	uint32_t max_write_zeroes_seg;
+	uint8_t write_zeroes_may_unmap;
+	uint8_t unused1[3];
+} __attribute__((packed, aligned(4)));
+_Static_assert(sizeof(struct virtio_blk_config_wire) == 60, "virtio 1.2 5.2.4");
+_Static_assert(offsetof(struct virtio_blk_config_wire, physical_block_exp) == 24, "virtio 1.2 5.2.4");
+_Static_assert(offsetof(struct virtio_blk_config_wire, max_discard_sectors) == 36, "virtio 1.2 5.2.4");
 
 /* 5.2.6 Block device operation */
 struct virtio_blk_req_wire {
@@ -181,10 +203,22 @@ _Static_assert(sizeof(struct virtio_blk_req_wire) == 16, "virtio 1.2 5.2.6");
 #define VIRTIO_BLK_T_OUT 1
 #define VIRTIO_BLK_T_FLUSH 4
 #define VIRTIO_BLK_T_GET_ID 8
+#define VIRTIO_BLK_T_DISCARD 11
+#define VIRTIO_BLK_T_WRITE_ZEROES 13
 #define VIRTIO_BLK_ID_BYTES 20
 #define VIRTIO_BLK_S_OK 0
 #define VIRTIO_BLK_S_IOERR 1
 #define VIRTIO_BLK_S_UNSUPP 2
+
+/* 5.2.6: one range of a DISCARD or WRITE_ZEROES */
+struct virtio_blk_range_wire {
+	uint64_t sector;
+	uint32_t num_sectors;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct virtio_blk_range_wire) == 16, "virtio 1.2 5.2.6");
+
+#define VIRTIO_BLK_RANGE_F_UNMAP UINT32_C(1)
 
 /* 5.10.4 Socket device configuration */
 struct virtio_vsock_config_wire {

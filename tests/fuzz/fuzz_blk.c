@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The whole disk with a host made of memory: requests, kicks on both paths, resets, other files, short
- * and failing host calls.
+ * and failing host calls; engine Sync, or Async with a kernel that answers late, out of order, in part or not as asked.
  *
  * Asserted: no host call outside the disk or outside guest RAM, no write to a read-only disk; each head
  * is used at most once for each time it was offered, with at most as many bytes as its dev_writable
@@ -11,11 +11,13 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "tests/lib/fuzz_input.h"
 #include "tests/lib/guest_ring.h"
 #include "virtio/blk_impl.h"
+#include "virtio/blk_ring_impl.h"
 #include "virtio/mmio.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/checked.h"
@@ -35,6 +37,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct gmem *mem;
+static struct evloop *loop;
+static struct blk_ring *ring; /* NULL: engine Sync */
 static struct blk *blk;
 static struct virtio_mmio *t;
 
@@ -49,6 +53,8 @@ static struct run {
 	uint64_t writable[QSIZE];   /* most bytes that a chain of this head can take */
 } run;
 static uint8_t disk[DISK_MAX];
+static struct blk_backing other; /* what PATCH brings */
+static bool swapping;
 
 /* --- Host --- */
 
@@ -107,8 +113,128 @@ static int host_fdatasync(int fd)
 	return fuzz_rarely(&run.in) ? -1 : 0;
 }
 
+static int host_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	static const int errors[] = { EIO, EINTR, EOPNOTSUPP, ENOSPC };
+
+	must(fd == -1 && mode != 0 && !run.backing.read_only && run.backing.can_discard && len > 0);
+	must(range_within((uint64_t)offset, (uint64_t)len, run.backing.size & ~UINT64_C(511)));
+	if (fuzz_rarely(&run.in)) {
+		errno = errors[fuzz_below(&run.in, ARRAY_SIZE(errors))];
+		return -1;
+	}
+	memset(disk + offset, 0, (size_t)len);
+	return 0;
+}
+
 static const struct blk_io_ops host_ops = {
 	.preadv2 = host_preadv2, .pwritev2 = host_pwritev2, .fdatasync = host_fdatasync,
+	.fallocate = host_fallocate,
+};
+
+/* --- A kernel with an io_uring: what is submitted is done when it likes --- */
+
+static struct {
+	unsigned n, n_submitted; /* the first n_submitted are under way */
+	struct blk_ring_op op[BLK_RING_DEPTH];
+	unsigned n_results;
+	struct blk_ring_result result[BLK_RING_DEPTH];
+	bool notify;
+	int event_fd;
+} kernel;
+
+static void kernel_queue(void *ctx, const struct blk_ring_op *op)
+{
+	(void)ctx;
+	must(kernel.n + kernel.n_results < BLK_RING_DEPTH && op->file == 0);
+	kernel.op[kernel.n++] = *op;
+}
+
+/* Do operation @i, which is under way. */
+static void kernel_do(unsigned i)
+{
+	struct blk_ring_op op = kernel.op[i];
+	int32_t res = 0;
+
+	must(i < kernel.n_submitted);
+	memmove(&kernel.op[i], &kernel.op[i + 1], (kernel.n - i - 1) * sizeof(op));
+	kernel.n--;
+	kernel.n_submitted--;
+	if (op.kind == BLK_RING_FLUSH) {
+		if (host_fdatasync(-1) < 0)
+			res = -errno;
+	} else {
+		ssize_t n = host_transfer(op.iov, (int)op.n_iov, (off_t)op.offset, op.kind == BLK_RING_WRITE);
+
+		res = n < 0 ? -errno : (int32_t)n;
+	}
+	kernel.result[kernel.n_results++] = (struct blk_ring_result){ .tag = op.tag, .res = res };
+	if (kernel.notify)
+		(void)eventfd_write(kernel.event_fd, 1);
+}
+
+static int kernel_submit(void *ctx)
+{
+	(void)ctx;
+	if (fuzz_rarely(&run.in))
+		return -EAGAIN;
+	kernel.n_submitted = kernel.n;
+	if (fuzz_u8(&run.in) & 1)
+		return 0;
+	while (kernel.n_submitted > 0 && !fuzz_rarely(&run.in))
+		kernel_do(fuzz_below(&run.in, kernel.n_submitted));
+	return 0;
+}
+
+static bool kernel_next(void *ctx, struct blk_ring_result *out)
+{
+	(void)ctx;
+	if (kernel.n_results == 0)
+		return false;
+	*out = kernel.result[--kernel.n_results];
+	return true;
+}
+
+static void kernel_notify(void *ctx, bool on)
+{
+	(void)ctx;
+	kernel.notify = on;
+}
+
+static int kernel_set_file(void *ctx, uint32_t file, int fd)
+{
+	(void)ctx;
+	must(kernel.n == 0 && kernel.n_results == 0 && file < BLK_RING_FILES && fd == -1);
+	/* The old file is in use up to here. */
+	if (swapping)
+		run.backing = other;
+	swapping = false;
+	return 0;
+}
+
+static void kernel_wait(void *ctx, int timeout_ms)
+{
+	(void)ctx;
+	(void)timeout_ms;
+	if (kernel.n_submitted > 0)
+		kernel_do(0);
+}
+
+static int kernel_enable(void *ctx, struct err *e)
+{
+	(void)ctx;
+	(void)e;
+	return 0;
+}
+
+static void kernel_destroy(void *ctx)
+{
+	(void)ctx;
+	must(kernel.n == 0 && kernel.n_results == 0);
+}
+
+static const struct blk_ring_backend kernel_backend = {
+	kernel_queue, kernel_submit, kernel_next, kernel_notify, kernel_set_file, kernel_wait, kernel_enable, kernel_destroy,
 };
 
 /* --- Guest --- */
@@ -137,17 +263,32 @@ static void put_desc(uint64_t table, uint16_t i, uint64_t addr, uint32_t len, bo
 		*sum += len;
 }
 
+/* @n ranges of a DISCARD or WRITE_ZEROES. */
+static void put_ranges(uint64_t at, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint8_t wire[16];
+
+		le64_put(wire, fuzz_rarely(&run.in) ? fuzz_u64(&run.in) : fuzz_below(&run.in, 100));
+		le32_put(wire + 8, fuzz_rarely(&run.in) ? fuzz_u32(&run.in) : fuzz_below(&run.in, 20));
+		le32_put(wire + 12, fuzz_rarely(&run.in) ? fuzz_u32(&run.in) : 0);
+		must(gmem_write(mem, GPA(at + 16 * i), wire, sizeof(wire)) == 0);
+	}
+}
+
 /* Header, up to three pieces of data, status: in the ring's table or in an indirect one. */
 static void offer_request(void)
 {
-	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID };
+	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,
+					  VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES };
 	uint32_t slot = fuzz_u8(&run.in) % (QSIZE / 8);
-	uint32_t type = fuzz_rarely(&run.in) ? fuzz_u32(&run.in) : types[fuzz_below(&run.in, 4)];
+	uint32_t type = fuzz_rarely(&run.in) ? fuzz_u32(&run.in) : types[fuzz_below(&run.in, ARRAY_SIZE(types))];
 	uint32_t n_data = 1 + fuzz_below(&run.in, 3);
 	bool indirect = fuzz_u8(&run.in) & 1;
 	uint16_t head = (uint16_t)(8 * slot), i = indirect ? 0 : head;
 	uint64_t table = indirect ? TABLE_AT + 0x1000 * slot : run.ring.geo.desc;
-	bool writable = type != VIRTIO_BLK_T_OUT;
+	bool ranges = type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES;
+	bool writable = type != VIRTIO_BLK_T_OUT && !ranges;
 	uint64_t sum = 0;
 	uint8_t hdr[16] = { 0 };
 
@@ -157,6 +298,11 @@ static void offer_request(void)
 	le64_put(hdr + 8, fuzz_rarely(&run.in) ? fuzz_u64(&run.in) : fuzz_u8(&run.in));
 	must(gmem_write(mem, GPA(HDR_AT + 16 * slot), hdr, sizeof(hdr)) == 0);
 	put_desc(table, i++, HDR_AT + 16 * slot, 16, false, false, &sum);
+	if (ranges) {
+		put_ranges(DATA_AT + 0x8000 * slot, n_data);
+		put_desc(table, i++, DATA_AT + 0x8000 * slot, 16 * n_data, false, false, &sum);
+		n_data = 0;
+	}
 	for (uint32_t k = 0; k < n_data; k++)
 		put_desc(table, i++, DATA_AT + 0x8000 * slot + fuzz_u16(&run.in) % 0x4000,
 			 fuzz_rarely(&run.in) ? fuzz_u16(&run.in) : 512 * (1 + fuzz_below(&run.in, 4)), writable, false,
@@ -208,17 +354,35 @@ static void look_at_used(void)
 /* What the I/O thread does with its kicks until none is left. */
 static void run_io_thread(void)
 {
+	bool any = true;
 	uint64_t n;
 
-	for (int turns = 0; read(virtio_mmio_kick_fd(t, 0), &n, sizeof(n)) == sizeof(n); turns++) {
+	for (int turns = 0; any; turns++) {
 		must(turns < MAX_TURNS);
-		virtio_mmio_handle_kick(t, 0);
+		any = read(virtio_mmio_kick_fd(t, 0), &n, sizeof(n)) == sizeof(n);
+		if (any)
+			virtio_mmio_handle_kick(t, 0);
+		any |= ring && evloop_turn(loop, 0) > 0;
 	}
+}
+
+/* The kernel gets on with what it has. */
+static void run_kernel(void)
+{
+	for (uint32_t i = fuzz_u8(&run.in) % 8; i > 0 && kernel.n_submitted > 0; i--)
+		kernel_do(fuzz_below(&run.in, kernel.n_submitted));
+}
+
+static void check_in_flight(void)
+{
+	must(virtqueue_in_flight(blk->vdev.vq[0]) == (blk->has_req ? 1 : 0) + blk_async_in_flight(blk));
+	must(kernel.n + kernel.n_results <= blk_async_in_flight(blk));
 }
 
 static void check_no_state(void)
 {
 	must(!blk->has_req && !blk->vdev.active && blk->vdev.status == 0);
+	must(blk_async_in_flight(blk) == 0 && kernel.n == 0 && kernel.n_results == 0);
 	must(!virtqueue_started(blk->vdev.vq[0]) && virtqueue_in_flight(blk->vdev.vq[0]) == 0);
 }
 
@@ -242,8 +406,14 @@ static void other_file(void)
 	struct blk_backing b = run.backing;
 
 	b.size = fuzz_u16(&run.in);
-	run.backing = b;
+	b.can_discard = !b.read_only && !(fuzz_u8(&run.in) & 1);
+	other = b;
+	swapping = true;
+	if (!ring)
+		run.backing = b;
 	must(blk_update_backing(blk, &b, NULL) == 0);
+	must(!swapping || !ring);
+	swapping = false;
 }
 
 static void create(void)
@@ -256,8 +426,18 @@ static void create(void)
 	b.nowait = (enum blk_nowait)((choice >> 1) % 3);
 	if (fuzz_rarely(&run.in))
 		b.size = fuzz_u16(&run.in);
+	b.can_discard = !b.read_only;
 	run.backing = b;
 	mmio.kick_in_vcpu = !(choice & 0x80);
+	memset(&kernel, 0, sizeof(kernel));
+	kernel.notify = true;
+	ring = NULL;
+	if (choice & 0x40) {
+		kernel.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (blk_ring_create_on(&kernel_backend, NULL, kernel.event_fd, loop, 1, &ring, NULL) < 0)
+			abort();
+	}
+	config.ring = ring;
 	if (blk_create(&config, &b, &blk, NULL) < 0)
 		abort();
 	mmio.dev = blk_virtio_device(blk);
@@ -268,14 +448,14 @@ static void create(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	log_set_level(LOG_OFF);
-	if (!mem && gmem_create(&mem, MEM_SIZE, GMEM_PAGES_DEFAULT, NULL) < 0)
+	if (!mem && (gmem_create(&mem, MEM_SIZE, GMEM_PAGES_DEFAULT, NULL) < 0 || evloop_create(&loop, NULL) < 0))
 		abort();
 	memset(&run, 0, sizeof(run));
 	run.in = (struct fuzz_input){ data, size };
 	create();
 	restart();
 	for (int i = 0; i < MAX_STEPS && !fuzz_empty(&run.in); i++) {
-		switch (fuzz_below(&run.in, 12)) {
+		switch (fuzz_below(&run.in, 13)) {
 		case 8:
 			if (fuzz_rarely(&run.in))
 				mess_with_the_ring();
@@ -295,6 +475,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 7:
 			run_io_thread();
 			break;
+		case 12:
+			run_kernel();
+			break;
 		case 11:
 			guest_ring_set_used_event(&run.ring, fuzz_u16(&run.in));
 			break;
@@ -302,7 +485,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			offer_request();
 			break;
 		}
-		must(virtqueue_in_flight(blk->vdev.vq[0]) == (blk->has_req ? 1 : 0));
+		check_in_flight();
 		look_at_used();
 	}
 	/* Liveness: whatever happened, a driver that starts over is served. */
@@ -317,5 +500,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_no_state();
 	virtio_mmio_destroy(t);
 	blk_destroy(blk);
+	blk_ring_destroy(ring);
 	return 0;
 }

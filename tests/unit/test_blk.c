@@ -1,253 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole disk: a guest ring on one side, a real file on the other, virtio-mmio between.
+ * The whole disk, engine Sync: requests, resets, the vCPU's fast path, the rate limiter.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "tests/lib/guest_ring.h"
-#include "virtio/blk.h"
-#include "virtio/blk_io.h"
-#include "virtio/virtio_spec.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-
-#define MEM_SIZE (16 * MIB)
-#define RING_AT UINT64_C(0x10000)
-#define HDR_AT UINT64_C(0x20000)
-#define STATUS_AT UINT64_C(0x30000)
-#define TABLE_AT UINT64_C(0x40000)
-#define DATA_AT UINT64_C(0x100000)
-#define QSIZE 256
-#define SECTORS 128
-#define FEATURES (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC)
-#define N VIRTQ_DESC_F_NEXT
-#define W VIRTQ_DESC_F_WRITE
-#define NO_STATUS 0xee
-
-static char dir[64], path[96];
-static struct gmem *mem;
-static struct irq_line irq;
-static struct evloop *loop;
-static struct blk *blk;
-static struct virtio_mmio *t;
-static struct guest_ring ring;
-static uint16_t next_slot;
-
-/* Host calls that can be told to fail, or to say that the data is not in memory. */
-static struct {
-	int fail_errno;
-	bool cold;
-	unsigned n_calls, n_nowait;
-} host;
-
-static ssize_t host_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
-{
-	host.n_calls++;
-	host.n_nowait += flags == RWF_NOWAIT;
-	errno = host.fail_errno ? host.fail_errno : EAGAIN;
-	if (host.fail_errno || (host.cold && flags == RWF_NOWAIT))
-		return -1;
-	return preadv2(fd, iov, n, offset, flags);
-}
-
-static ssize_t host_pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
-{
-	host.n_calls++;
-	errno = host.fail_errno;
-	return host.fail_errno ? -1 : pwritev2(fd, iov, n, offset, flags);
-}
-
-static int host_fdatasync(int fd)
-{
-	errno = host.fail_errno;
-	return host.fail_errno ? -1 : fdatasync(fd);
-}
-
-static const struct blk_io_ops host_ops = {
-	.preadv2 = host_preadv2, .pwritev2 = host_pwritev2, .fdatasync = host_fdatasync,
-};
-
-static void write_file(uint64_t n_sectors)
-{
-	uint8_t sector[512];
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	assert_true(fd >= 0);
-	for (uint64_t i = 0; i < n_sectors; i++) {
-		memset(sector, (int)(i & 0xff), sizeof(sector));
-		assert_int_equal(write(fd, sector, sizeof(sector)), sizeof(sector));
-	}
-	(void)close(fd);
-}
-
-struct options {
-	bool read_only, flush, in_vcpu;
-	struct ratelimit_bucket_config bandwidth, ops;
-};
-
-static void create(struct options o)
-{
-	struct blk_backing backing;
-	struct blk_config config = {
-		.drive_id = "d", .flush = o.flush, .bandwidth = o.bandwidth, .ops = o.ops, .loop = loop, .io = &host_ops,
-	};
-	struct virtio_mmio_config mmio = { .mem = mem, .irq = &irq, .loop = loop, .kick_in_vcpu = o.in_vcpu };
-
-	assert_int_equal(blk_backing_open(path, o.read_only, &backing, NULL), 0);
-	assert_int_equal(blk_create(&config, &backing, &blk, NULL), 0);
-	assert_int_equal(backing.fd, -1);
-	mmio.dev = blk_virtio_device(blk);
-	assert_int_equal(virtio_mmio_create(&mmio, &t, NULL), 0);
-}
-
-static void destroy(void)
-{
-	virtio_mmio_destroy(t);
-	blk_destroy(blk);
-}
-
-static void start(void)
-{
-	guest_ring_init(&ring, mem, QSIZE, RING_AT);
-	next_slot = 0;
-	assert_int_equal(guest_mmio_negotiate(t, FEATURES), 0xb);
-	guest_mmio_set_queue(t, 0, &ring.geo);
-	guest_mmio_write(t, VIRTIO_MMIO_STATUS, 0xf);
-	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_STATUS), 0xf);
-}
-
-static void recreate(struct options o)
-{
-	destroy();
-	create(o);
-	start();
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	memset(&host, 0, sizeof(host));
-	(void)snprintf(dir, sizeof(dir), "/tmp/test_blk.XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/disk", dir);
-	write_file(SECTORS);
-	assert_int_equal(gmem_create(&mem, MEM_SIZE, GMEM_PAGES_DEFAULT, NULL), 0);
-	assert_int_equal(irq_init(&irq, 5, NULL), 0);
-	assert_int_equal(evloop_create(&loop, NULL), 0);
-	create((struct options){ .read_only = false });
-	start();
-	(void)guest_fetched_twice();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	destroy();
-	evloop_destroy(loop);
-	irq_fini(&irq);
-	gmem_destroy(mem);
-	(void)unlink(path);
-	(void)rmdir(dir);
-	return 0;
-}
-
-static uint64_t count_of(const _Atomic uint64_t *counter)
-{
-	return atomic_load(counter);
-}
-
-/* Offer a request in three descriptors; slot: which header, status byte and descriptors. Returns the head. */
-static uint16_t offer(uint32_t type, uint64_t sector, uint64_t data, uint32_t len)
-{
-	uint16_t slot = next_slot++ % (QSIZE / 3);
-	uint64_t hdr_at = HDR_AT + 16 * (uint64_t)slot, status_at = STATUS_AT + slot;
-	uint16_t head = (uint16_t)(3 * slot);
-	uint16_t write_flag = type == VIRTIO_BLK_T_OUT ? 0 : W;
-	uint8_t hdr[16] = { 0 }, status = NO_STATUS;
-
-	le32_put(hdr, type);
-	le64_put(hdr + 8, sector);
-	assert_int_equal(gmem_write(mem, GPA(hdr_at), hdr, sizeof(hdr)), 0);
-	assert_int_equal(gmem_write(mem, GPA(status_at), &status, 1), 0);
-	guest_ring_desc(&ring, head, hdr_at, 16, N, (uint16_t)(head + 1));
-	guest_ring_desc(&ring, (uint16_t)(head + 1), data, len, (uint16_t)(N | write_flag), (uint16_t)(head + 2));
-	guest_ring_desc(&ring, (uint16_t)(head + 2), status_at, 1, W, 0);
-	guest_ring_offer(&ring, head);
-	return head;
-}
-
-static uint8_t status_of(uint16_t head)
-{
-	uint8_t status;
-
-	assert_int_equal(gmem_read(mem, GPA(STATUS_AT + head / 3), &status, 1), 0);
-	return status;
-}
-
-static void kick(void)
-{
-	guest_mmio_write(t, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-}
-
-/* Kick and run the loop until nothing is ready. Returns the number of turns that had something. */
-static unsigned run_loop(void)
-{
-	unsigned n = 0;
-
-	while (evloop_turn(loop, 0) > 0)
-		n++;
-	return n;
-}
-
-static void expect_used(uint16_t head, uint32_t len)
-{
-	uint32_t id, got;
-
-	assert_true(guest_ring_take_used(&ring, &id, &got));
-	assert_int_equal(id, head);
-	assert_int_equal(got, len);
-}
-
-/* One request from end to end. */
-static void request(uint32_t type, uint64_t sector, uint32_t len, uint8_t status, uint32_t used)
-{
-	uint16_t head = offer(type, sector, DATA_AT, len);
-
-	kick();
-	(void)run_loop();
-	expect_used(head, used);
-	assert_int_equal(status_of(head), status);
-	assert_int_equal(guest_fetched_twice(), 0);
-}
-
-static void fill(uint64_t gpa, int byte, size_t len)
-{
-	memset(gmem_hva(mem, GPA(gpa), len), byte, len);
-}
-
-static void expect_bytes(uint64_t gpa, int byte, size_t len)
-{
-	const uint8_t *p = gmem_hva(mem, GPA(gpa), len);
-
-	for (size_t i = 0; i < len; i++)
-		assert_int_equal(p[i], byte);
-}
+#include "tests/lib/blk_fixture.h"
 
 /* --- Requests --- */
 
@@ -257,10 +12,22 @@ static void features_and_config(void **state)
 
 	(void)state;
 	features = blk_virtio_device(blk)->features;
-	assert_int_equal(features, FEATURES | VIRTIO_BLK_F_SEG_MAX);
+	assert_int_equal(features, FEATURES | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_DISCARD |
+				   VIRTIO_BLK_F_WRITE_ZEROES);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 20), 0);            /* blk_size: not offered */
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 24), 3 | 8 << 16);  /* 4096 = 512 << 3, min_io 8 */
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 28), 0);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 36), GIB / 512);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 40), 16);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 44), 8);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 48), GIB / 512);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 52), 16);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 56), 1);
 	recreate((struct options){ .read_only = true, .flush = true });
 	features = blk_virtio_device(blk)->features;
 	assert_int_equal(features, FEATURES | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_RO | VIRTIO_BLK_F_FLUSH);
+	for (uint64_t off = 16; off < 60; off += 4)
+		assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + off), 0);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_DEVICE_ID), 2);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_QUEUE_NUM_MAX), 256);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG), SECTORS);
@@ -671,85 +438,6 @@ static void limited_bytes(void **state)
 	assert_int_equal(guest_ring_used_idx(&ring), 1);
 }
 
-/* --- PATCH --- */
-
-static void patch_size(void **state)
-{
-	struct blk_backing backing;
-
-	(void)state;
-	request(VIRTIO_BLK_T_IN, SECTORS, 512, NO_STATUS, 0);
-	write_file(SECTORS * 2);
-	assert_int_equal(truncate(path, SECTORS * 2 * 512 + 100), 0);
-	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
-	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
-	assert_int_equal(backing.fd, -1);
-	assert_int_equal(blk_capacity_sectors(blk), SECTORS * 2); /* floored */
-	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG), SECTORS * 2);
-	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG_GENERATION), 1);
-	assert_true(guest_mmio_read(t, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_INT_CONFIG_CHANGE);
-	request(VIRTIO_BLK_T_IN, SECTORS, 512, VIRTIO_BLK_S_OK, 513);
-	assert_int_equal(count_of(&blk_get_stats(blk)->update_count), 1);
-	/* Another mode is refused, and the file closed. */
-	assert_int_equal(blk_backing_open(path, true, &backing, NULL), 0);
-	assert_int_equal(blk_update_backing(blk, &backing, NULL), -EINVAL);
-	assert_int_equal(backing.fd, -1);
-}
-
-/* A request is under way when the disk gets smaller: it fails with a status, the guest did nothing wrong. */
-static void patch_shrinks_under_a_request(void **state)
-{
-	struct blk_backing backing;
-	uint16_t head;
-
-	(void)state;
-	write_file(8 * MIB / 512);
-	recreate((struct options){ .read_only = false });
-	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 8 * MIB);
-	kick();
-	assert_int_equal(evloop_turn(loop, 0), 1);
-	write_file(1);
-	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
-	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
-	(void)run_loop();
-	expect_used(head, 1);
-	assert_int_equal(status_of(head), VIRTIO_BLK_S_IOERR);
-	request(VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK, 513);
-}
-
-/* A request is done in part when the file is swapped: all its bytes come from the new one. */
-static void patch_swaps_under_a_request(void **state)
-{
-	struct blk_backing backing;
-	char name[32];
-	uint8_t *bytes = malloc(8 * MIB);
-	uint16_t head;
-	int fd = memfd_create("swap", MFD_CLOEXEC);
-
-	(void)state;
-	assert_non_null(bytes);
-	memset(bytes, 0xb5, 8 * MIB);
-	assert_true(fd >= 0);
-	assert_int_equal(fd_write_full(fd, bytes, 8 * MIB), 0);
-	(void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-	write_file(8 * MIB / 512);
-	recreate((struct options){ .read_only = false });
-	head = offer(VIRTIO_BLK_T_IN, 0, DATA_AT, 8 * MIB);
-	kick();
-	assert_int_equal(evloop_turn(loop, 0), 1);
-	assert_int_equal(guest_ring_used_idx(&ring), 0); /* there is more to do */
-	assert_int_equal(blk_backing_open(name, false, &backing, NULL), 0);
-	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
-	(void)run_loop();
-	expect_used(head, 8 * MIB + 1);
-	assert_int_equal(status_of(head), VIRTIO_BLK_S_OK);
-	assert_int_equal(gmem_read(mem, GPA(DATA_AT), bytes, 8 * MIB), 0);
-	for (size_t i = 0; i < 8 * MIB; i += 512)
-		assert_int_equal(bytes[i], 0xb5);
-	free(bytes);
-	close(fd);
-}
-
 /* --- Backing files --- */
 
 static void empty_disk(void **state)
@@ -773,8 +461,7 @@ int main(void)
 		T(malformed), T(misordered), T(host_errors), T(large_request),
 		T(long_request_in_slices), T(many_requests), T(flush_ends_a_turn), T(broken_queue),
 		T(reset_with_a_request), T(fast_path), T(fast_path_odd_kicks), T(fast_path_host_error),
-		T(limited), T(limited_bytes), T(patch_size), T(patch_shrinks_under_a_request),
-		T(patch_swaps_under_a_request), T(empty_disk),
+		T(limited), T(limited_bytes), T(empty_disk),
 	};
 
 	log_set_level(LOG_OFF);

@@ -24,6 +24,7 @@ static struct gmem *mem;
 static struct vq_chain chain;
 static struct blk_limits limits;
 static struct blk_req req;
+static struct blk_ranges ranges;
 
 static int setup(void **state)
 {
@@ -32,6 +33,7 @@ static int setup(void **state)
 	chain.head = 7;
 	limits = (struct blk_limits){ .n_sectors = SECTORS };
 	memset(&req, 0xee, sizeof(req));
+	memset(&ranges, 0xee, sizeof(ranges));
 	return gmem_create(&mem, MEM_SIZE, GMEM_PAGES_DEFAULT, NULL);
 }
 
@@ -83,7 +85,7 @@ static void build(uint32_t type, uint64_t sector, uint32_t out, uint32_t in)
 
 static enum verdict parse(void)
 {
-	return blk_req_parse(&chain, mem, &limits, &req);
+	return blk_req_parse(&chain, mem, &limits, &req, &ranges);
 }
 
 static void expect_error(void)
@@ -328,14 +330,168 @@ static void within_new_limits(void **state)
 	build(VIRTIO_BLK_T_IN, 10, 0, 1024);
 	assert_int_equal(parse(), VERDICT_OK);
 	limits.n_sectors = 12;
-	assert_true(blk_req_within(&req, &limits));
+	assert_true(blk_req_within(&req, &ranges, &limits));
 	limits.n_sectors = 11;
-	assert_false(blk_req_within(&req, &limits));
+	assert_false(blk_req_within(&req, &ranges, &limits));
 	limits.n_sectors = 0;
-	assert_false(blk_req_within(&req, &limits));
+	assert_false(blk_req_within(&req, &ranges, &limits));
 	build(VIRTIO_BLK_T_FLUSH, 0, 0, 0);
 	assert_int_equal(parse(), VERDICT_OK);
-	assert_true(blk_req_within(&req, &limits));
+	assert_true(blk_req_within(&req, &ranges, &limits));
+}
+
+/* Range @i of a DISCARD or WRITE_ZEROES. */
+static void range(unsigned i, uint64_t sector, uint32_t n_sectors, uint32_t flags)
+{
+	uint8_t wire[16];
+
+	le64_put(wire, sector);
+	le32_put(wire + 8, n_sectors);
+	le32_put(wire + 12, flags);
+	assert_int_equal(gmem_write(mem, GPA(DATA + 16 * (uint64_t)i), wire, sizeof(wire)), 0);
+}
+
+static void allow_ranges(void)
+{
+	limits.discard = true;
+	limits.max_range_sectors = 50;
+}
+
+static void expect_op(enum blk_op op)
+{
+	struct blk_ranges before;
+
+	memset(&ranges, 0xee, sizeof(ranges));
+	before = ranges;
+	assert_int_equal(parse(), VERDICT_OK);
+	assert_int_equal(req.op, op);
+	assert_int_equal(req.status.v, STATUS);
+	if (op == BLK_OP_REFUSED || op == BLK_OP_UNSUPPORTED)
+		assert_memory_equal(&ranges, &before, sizeof(ranges));
+}
+
+static void discards(void **state)
+{
+	(void)state;
+	allow_ranges();
+	range(0, 0, 50, 0);
+	range(1, 99, 1, 0);
+	range(2, 100, 0, 0); /* nothing, at the end */
+	range(3, 7, 3, 0);
+	build(VIRTIO_BLK_T_DISCARD, UINT64_MAX, 4 * 16, 0); /* the header's sector is not looked at */
+	expect_op(BLK_OP_DISCARD);
+	assert_int_equal(ranges.n, 3);
+	assert_int_equal(ranges.range[0].offset, 0);
+	assert_int_equal(ranges.range[0].len, 50 * 512);
+	assert_true(ranges.range[0].may_unmap);
+	assert_int_equal(ranges.range[1].offset, 99 * 512);
+	assert_int_equal(ranges.range[1].len, 512);
+	assert_int_equal(ranges.range[2].offset, 7 * 512);
+	assert_true(blk_req_within(&req, &ranges, &limits));
+	limits.n_sectors = 99;
+	assert_false(blk_req_within(&req, &ranges, &limits));
+}
+
+static void zeroes(void **state)
+{
+	(void)state;
+	allow_ranges();
+	range(0, 5, 5, VIRTIO_BLK_RANGE_F_UNMAP);
+	range(1, 20, 5, 0);
+	build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 2 * 16, 0);
+	expect_op(BLK_OP_WRITE_ZEROES);
+	assert_int_equal(ranges.n, 2);
+	assert_true(ranges.range[0].may_unmap);
+	assert_false(ranges.range[1].may_unmap);
+	/* Only empty ranges: nothing to do. */
+	range(0, 5, 0, 0);
+	build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, 0);
+	expect_op(BLK_OP_WRITE_ZEROES);
+	assert_int_equal(ranges.n, 0);
+}
+
+static void ranges_not_offered(void **state)
+{
+	(void)state;
+	range(0, 0, 1, 0);
+	build(VIRTIO_BLK_T_DISCARD, 0, 16, 0);
+	expect_op(BLK_OP_UNSUPPORTED);
+	build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, 0);
+	expect_op(BLK_OP_UNSUPPORTED);
+}
+
+/* 5.2.6.2: flags that are not defined, in any range, also behind good ones. */
+static void ranges_with_flags(void **state)
+{
+	static const uint32_t flags[] = { 2, 4, 0x80000000, UINT32_MAX, 3 };
+
+	(void)state;
+	allow_ranges();
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		range(0, 0, 1, 0);
+		range(1, 0, 1, flags[i]);
+		build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 2 * 16, 0);
+		expect_op(BLK_OP_UNSUPPORTED);
+		build(VIRTIO_BLK_T_DISCARD, 0, 2 * 16, 0);
+		expect_op(BLK_OP_UNSUPPORTED);
+	}
+	range(1, 0, 1, VIRTIO_BLK_RANGE_F_UNMAP);
+	expect_op(BLK_OP_UNSUPPORTED); /* a DISCARD */
+}
+
+static void ranges_off_the_disk(void **state)
+{
+	static const struct {
+		uint64_t sector;
+		uint32_t n;
+	} bad[] = {
+		{ 100, 1 }, { 99, 2 }, { 101, 0 }, { 0, 51 }, { 0, UINT32_MAX }, { UINT64_MAX, 1 }, { UINT64_MAX, UINT32_MAX },
+		{ UINT64_C(1) << 55, 1 }, { 60, 41 },
+	};
+
+	(void)state;
+	allow_ranges();
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		range(0, 0, 1, 0);
+		range(1, bad[i].sector, bad[i].n, 0);
+		build(VIRTIO_BLK_T_DISCARD, 0, 2 * 16, 0);
+		expect_op(BLK_OP_REFUSED);
+		build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 2 * 16, 0);
+		expect_op(BLK_OP_REFUSED);
+	}
+}
+
+static void ranges_of_odd_length(void **state)
+{
+	(void)state;
+	allow_ranges();
+	for (unsigned i = 0; i <= BLK_RANGES_MAX; i++)
+		range(i, i, 1, 0);
+	build(VIRTIO_BLK_T_DISCARD, 0, BLK_RANGES_MAX * 16, 0);
+	expect_op(BLK_OP_DISCARD);
+	assert_int_equal(ranges.n, BLK_RANGES_MAX);
+	build(VIRTIO_BLK_T_DISCARD, 0, (BLK_RANGES_MAX + 1) * 16, 0);
+	expect_op(BLK_OP_REFUSED);
+	build(VIRTIO_BLK_T_DISCARD, 0, 15, 0);
+	expect_op(BLK_OP_REFUSED);
+	build(VIRTIO_BLK_T_DISCARD, 0, 17, 0);
+	expect_op(BLK_OP_REFUSED);
+	/* No range at all: a chain of two descriptors is short, one of three is not. */
+	build(VIRTIO_BLK_T_DISCARD, 0, 0, 0);
+	expect_error();
+	build(VIRTIO_BLK_T_DISCARD, 0, 0, 0);
+	chain.n = 0;
+	chain.n_readable = 0;
+	chain.readable_len = chain.writable_len = 0;
+	add(HDR, 16, false);
+	add(DATA, 0, false);
+	add(STATUS, 1, true);
+	expect_op(BLK_OP_REFUSED);
+	/* Ranges in the wrong direction. */
+	build(VIRTIO_BLK_T_DISCARD, 0, 0, 16);
+	expect_error();
+	build(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, 16);
+	expect_error();
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -346,6 +502,8 @@ int main(void)
 		T(reads), T(writes), T(read_only_disk), T(flush), T(get_id), T(unknown_types), T(header_too_short),
 		T(header_in_the_wrong_direction), T(no_status), T(status_is_the_last_byte), T(wrong_direction),
 		T(length_not_whole_sectors), T(past_the_end), T(no_data), T(any_layout), T(within_new_limits),
+		T(discards), T(zeroes), T(ranges_not_offered), T(ranges_with_flags), T(ranges_off_the_disk),
+		T(ranges_of_odd_length),
 	};
 
 	return cmocka_run_group_tests_name("blk_req", tests, NULL, NULL);
