@@ -204,10 +204,11 @@ static bool patch_acceptable(const struct config_drive *d, const struct config_d
 		control_fault(reply, PATCH_DRIVE_FAULT "delta_path goes together with path_on_host, the base.");
 		return false;
 	}
-	if (patch->path_on_host && d->delta_path && !patch->delta_path &&
-	    strcmp(patch->path_on_host, d->path_on_host) != 0) {
+	if (patch->path_on_host && d->delta_path && strcmp(patch->path_on_host, d->path_on_host) != 0 &&
+	    (!patch->delta_path || strcmp(patch->delta_path, d->delta_path) == 0)) {
 		control_fault(reply, PATCH_DRIVE_FAULT
-			      "drive '%.64s' is a copy-on-write drive, whose delta fits its base only: give delta_path, too.",
+			      "drive '%.64s' is a copy-on-write drive, whose delta fits its base only: give another "
+			      "delta_path with another path_on_host.",
 			      d->drive_id);
 		return false;
 	}
