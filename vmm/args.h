@@ -47,7 +47,4 @@ enum args_verdict {
 /* Fill @args from the command line. @e must not be NULL. */
 enum args_verdict args_parse(struct args *args, int argc, char *const *argv, struct err *e) MUST_USE;
 
-/* Is @id 1 to 64 letters, digits and '-'? */
-bool args_id_valid(const char *id) MUST_USE;
-
 #endif

@@ -20,7 +20,7 @@
 #include "vmm/evloop.h"
 #include "vmm/machine.h"
 #include "vmm/signals.h"
-#include "vmm/version.h"
+#include "vmm/base/version.h"
 
 struct monitor {
 	struct evloop *loop;

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 #include "vmm/args.h"
-#include "vmm/version.h"
+#include "vmm/base/cli.h"
+#include "vmm/base/version.h"
 
 #define MAX_ARGS 40
 
@@ -132,11 +133,11 @@ static void test_values(void **state)
 	assert_int_equal(r.e.code, 152);
 	assert_string_equal(r.e.msg, "Invalid log level 'loud': use Off, Error, Warn, Info, Debug or Trace.");
 	(void)snprintf(line, sizeof(line), "%064d", 0);
-	assert_true(args_id_valid(line));
+	assert_true(cli_id_valid(line));
 	(void)snprintf(line, sizeof(line), "%065d", 0);
-	assert_false(args_id_valid(line));
-	assert_false(args_id_valid(""));
-	assert_false(args_id_valid("a/b"));
+	assert_false(cli_id_valid(line));
+	assert_false(cli_id_valid(""));
+	assert_false(cli_id_valid("a/b"));
 }
 
 /* What the reference has and this does not is refused, never ignored. */
