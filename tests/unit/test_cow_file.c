@@ -373,6 +373,33 @@ static void orderly_end_keeps_what_was_written(void **state)
 	expect_model();
 }
 
+/* What a killed process left in the live map only gets stable with the next one's flush. */
+static void flush_after_a_kill_keeps_it_all(void **state)
+{
+	static const uint8_t other_boot[COW_BOOT_ID_BYTES] = { 1 };
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	assert_true(pid >= 0);
+	memset(model + 1024, 0x5a, 40960);
+	if (pid == 0) {
+		if (cow_disk_open(&d, false) < 0)
+			_exit(1);
+		_exit(cow_disk_write(&d, &blk_io_host, model + 1024, 40960, 1024, SIZE, 1));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	open_disk();
+	expect_model();
+	assert_false(cow_flush_is_plain(d.cow));
+	assert_int_equal(cow_flush(&blk_io_host, d.cow), 0);
+	cow_disk_close(&d);
+	damage(COW_SESSION_AT, other_boot, sizeof(other_boot));
+	open_disk();
+	expect_model();
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define M(f) cmocka_unit_test_setup_teardown(f, setup_tmpfs, teardown)
 
@@ -391,6 +418,7 @@ int main(void)
 		T(base_that_is_too_large_is_refused),
 		T(empty_base),
 		T(orderly_end_keeps_what_was_written),
+		T(flush_after_a_kill_keeps_it_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
