@@ -259,7 +259,10 @@ class Vm:
         count = [0, 0]
 
         def settled():
-            links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{self.process.pid}/fd")]
+            try:
+                links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{self.process.pid}/fd")]
+            except FileNotFoundError:  # one was closed meanwhile
+                return False
             count[:] = [sum("kvm" not in text for text in links), sum(text.startswith("socket:") for text in links)]
             return count[1] <= connections + 1
         wait_for(settled, 2)
