@@ -133,8 +133,9 @@ $(sed 's/^/        /' "$dir/ping")"
 }
 # CPU time of the I/O thread (the process's first) in microseconds so far: `now_us`.
 io_cpu() {
-	local ns
-	read -r ns _ <"/proc/$pid/task/$pid/schedstat"
+	local ns=0
+	read -r ns _ 2>/dev/null <"/proc/$pid/task/$pid/schedstat" || failure+="
+    the monitor: expected it to run, it has ended"
 	now_us=$((ns / 1000))
 }
 # What the I/O thread takes in a while, in thousandths of one CPU: `permille`.
