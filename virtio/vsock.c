@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 #include "virtio/virtio_spec.h"
@@ -25,8 +26,10 @@
 /* After accept(2) found no descriptors, and between tries to connect to a listener whose backlog is full. */
 #define ACCEPT_PAUSE_MS 100
 #define OPEN_PAUSE_MS 20
+/* How late a driver may hear that it got transmit chains back. */
+#define LAZY_NS 1000000
 
-#define BUF_TOTAL ((size_t)VSOCK_BUF_BYTES * VSOCK_MAX_CONNECTIONS)
+#define BUF_TOTAL ((size_t)VSOCK_BUF_LARGE * VSOCK_MAX_CONNECTIONS)
 
 _Static_assert(VSOCK_UDS_PATH_MAX + 1 <= sizeof(((struct sockaddr_un *)0)->sun_path), "unix(7)");
 
@@ -190,6 +193,42 @@ void vsock_wake(struct vsock *v)
 		return;
 }
 
+/* --- Interrupts --- */
+
+/*
+ * A driver wants an interrupt for each transmit chain that it gets back, only to free it: three exits and two thread switches
+ * of the guest for nothing that anybody waits for. So these go with the next interrupt for received packets, or after LAZY_NS,
+ * or when an eighth of the queue waits.
+ */
+void vsock_signal(struct vsock *v)
+{
+	const struct itimerspec delay = { .it_value.tv_nsec = LAZY_NS };
+
+	if (!v->vdev.active || (!v->rx_used && v->tx_used == 0))
+		return;
+	if (v->rx_used || v->tx_used >= virtqueue_size(v->vdev.vq[VIRTIO_VSOCK_TXQ]) / 8u || v->lazy_fd < 0) {
+		v->rx_used = false;
+		v->tx_used = 0;
+		virtio_device_signal_all(&v->vdev);
+	} else if (!v->lazy_armed) {
+		/* A timerfd, because the loop's own timers are the I/O thread's. It runs on when an interrupt comes earlier. */
+		v->lazy_armed = timerfd_settime(v->lazy_fd, 0, &delay, NULL) == 0;
+	}
+}
+
+void vsock_lazy_ready(void *vsock, uint32_t ready)
+{
+	struct vsock *v = vsock;
+
+	(void)ready;
+	virtio_device_lock(&v->vdev);
+	v->lazy_armed = false;
+	v->rx_used = false;
+	v->tx_used = 0;
+	virtio_device_signal_all(&v->vdev);
+	virtio_device_unlock(&v->vdev);
+}
+
 /* --- Turns --- */
 
 void vsock_finish(struct vsock *v, bool io)
@@ -212,7 +251,7 @@ void vsock_finish(struct vsock *v, bool io)
 		virtio_device_rekick(&v->vdev, VIRTIO_VSOCK_TXQ);
 	if (v->sync.first)
 		vsock_wake(v);
-	virtio_device_signal_all(&v->vdev);
+	vsock_signal(v);
 }
 
 void vsock_break(struct vsock *v)
@@ -400,6 +439,8 @@ static void vsock_reset(struct virtio_device *dev)
 	}
 	v->n_rsts = 0;
 	v->tx_waits = false;
+	v->rx_used = false;
+	v->tx_used = 0;
 	vsock_wake(v);
 }
 
@@ -476,12 +517,19 @@ static int connect_loop(struct vsock *v, struct err *e)
 		return err_sys(e, -errno, "create the wake-up descriptor of the vsock device");
 	v->waker = (struct ev_source){
 		.fd = v->wake_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = vsock_wake_ready, .ctx = v };
+	v->lazy_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (v->lazy_fd < 0)
+		return err_sys(e, -errno, "create the timer of the vsock device");
+	v->lazy = (struct ev_source){
+		.fd = v->lazy_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = vsock_lazy_ready, .ctx = v };
 	v->listener = (struct ev_source){
 		.fd = v->listen_fd, .events = 0, .group = EV_DEVICE, .fn = vsock_listener_ready, .ctx = v };
 	v->accept_timer = (struct ev_timer){ .group = EV_DEVICE, .fn = accept_again, .ctx = v };
 	if (!v->loop)
 		return 0;
 	rc = evloop_add(v->loop, &v->waker);
+	if (rc == 0)
+		rc = evloop_add(v->loop, &v->lazy);
 	if (rc == 0)
 		rc = evloop_add(v->loop, &v->listener);
 	return rc < 0 ? err_sys(e, rc, "watch the sockets of the vsock device") : 0;
@@ -502,6 +550,7 @@ int vsock_create(const struct vsock_config *config, struct vsock **out, struct e
 	}
 	v->listen_fd = listen_fd;
 	v->wake_fd = -1;
+	v->lazy_fd = -1;
 	v->guest_cid = config->guest_cid;
 	v->io = config->io ? config->io : &vsock_io_host;
 	v->loop = config->loop;
@@ -542,10 +591,12 @@ void vsock_destroy(struct vsock *v)
 		evloop_disarm(v->loop, &v->accept_timer);
 		evloop_remove(v->loop, &v->listener);
 		evloop_remove(v->loop, &v->waker);
+		evloop_remove(v->loop, &v->lazy);
 	}
 	remove_path(v);
 	fd_close(&v->listen_fd);
 	fd_close(&v->wake_fd);
+	fd_close(&v->lazy_fd);
 	if (v->buf)
 		(void)munmap(v->buf, BUF_TOTAL);
 	free(v->stream);

@@ -15,11 +15,12 @@
 #define LINE_MS 60000
 #define DRAINING_MS 30000
 
-_Static_assert((VSOCK_BUF_BYTES & (VSOCK_BUF_BYTES - 1)) == 0, "counters wrap at 2^32");
+/* So that the place of a byte in the buffer goes on counting when the counters wrap. */
+_Static_assert((VSOCK_BUF_SMALL & (VSOCK_BUF_SMALL - 1)) == 0 && (VSOCK_BUF_LARGE & (VSOCK_BUF_LARGE - 1)) == 0, "rings");
 
-void vsock_conn_init_line(struct vsock_conn *c)
+void vsock_conn_init_line(struct vsock_conn *c, uint32_t buf_alloc)
 {
-	*c = (struct vsock_conn){ .state = VSOCK_LINE };
+	*c = (struct vsock_conn){ .state = VSOCK_LINE, .buf_alloc = buf_alloc };
 }
 
 /* C2 and C3. Two threads of a guest may say the older value last, so going back is no crime: it just has no effect. */
@@ -34,10 +35,11 @@ static void credit_learn(struct vsock_conn *c, const struct vsock_pkt *pkt)
 	}
 }
 
-void vsock_conn_init_guest(struct vsock_conn *c, const struct vsock_pkt *pkt)
+void vsock_conn_init_guest(struct vsock_conn *c, uint32_t buf_alloc, const struct vsock_pkt *pkt)
 {
 	*c = (struct vsock_conn){
 		.state = VSOCK_OPENING,
+		.buf_alloc = buf_alloc,
 		.guest_port = pkt->guest_port,
 		.host_port = pkt->host_port,
 	};
@@ -156,7 +158,7 @@ uint32_t vsock_conn_timeout_ms(enum vsock_conn_state state)
 static enum vsock_conn_event packet_data(struct vsock_conn *c, uint32_t len)
 {
 	/* 5.10.6.3.1: not after its own SHUTDOWN, and not more than it was allowed (C1). */
-	if ((c->guest_shut & VSOCK_NO_SEND) || len > VSOCK_BUF_BYTES - vsock_conn_backlog(c)) {
+	if ((c->guest_shut & VSOCK_NO_SEND) || len > c->buf_alloc - vsock_conn_backlog(c)) {
 		vsock_conn_reset(c);
 		return VSOCK_EVENT_NONE;
 	}
@@ -254,7 +256,7 @@ void vsock_conn_forwarded(struct vsock_conn *c, uint32_t n)
 	 * packets, later would stop it.
 	 */
 	if ((c->state == VSOCK_OPEN || c->state == VSOCK_CLOSING) && !(c->guest_shut & VSOCK_NO_SEND) &&
-	    c->fwd_cnt != c->fwd_told && c->rx_cnt - c->fwd_told > VSOCK_BUF_BYTES / 2)
+	    c->fwd_cnt != c->fwd_told && c->rx_cnt - c->fwd_told > c->buf_alloc / 2)
 		c->say |= VSOCK_SAY_CREDIT_UPDATE;
 	if (c->state == VSOCK_DRAINING && vsock_conn_backlog(c) == 0)
 		c->state = VSOCK_DEAD;
@@ -290,7 +292,7 @@ static void header(struct vsock_conn *c, enum vsock_op op, struct vsock_pkt *pkt
 		.host_port = c->host_port,
 		.type = VIRTIO_VSOCK_TYPE_STREAM,
 		.op = op,
-		.buf_alloc = VSOCK_BUF_BYTES,
+		.buf_alloc = c->buf_alloc,
 		.fwd_cnt = c->fwd_cnt,
 	};
 	c->fwd_told = c->fwd_cnt;

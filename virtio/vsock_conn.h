@@ -33,7 +33,7 @@
  * Threads: pure functions over one object.
  *
  * Invariants:
- * (C1) rx_cnt - fwd_cnt, the bytes that the guest sent and the host has not taken, is at most VSOCK_BUF_BYTES. A guest that
+ * (C1) rx_cnt - fwd_cnt, the bytes that the guest sent and the host has not taken, is at most buf_alloc. A guest that
  *      sends more than it was allowed to is reset. All arithmetic of counters is modulo 2^32.
  * (C2) peer_fwd_cnt only moves forward and never past tx_cnt, whatever the guest says.
  * (C3) Never more than peer_buf_alloc (and VSOCK_PEER_CREDIT_MAX) bytes are sent and not yet taken by the guest.
@@ -48,8 +48,12 @@
 #include "virtio/vsock_pkt.h"
 #include "vmm/base/cdefs.h"
 
-/* What a guest may send before the host takes it: the credit that it is given, and the buffer behind it (11.2). A power of two. */
-#define VSOCK_BUF_BYTES (64u * 1024)
+/*
+ * What a guest may send before the host takes it: the credit that it is given, and the buffer behind it. Powers of two. With the
+ * small one (11.2) a sender of 64 KiB packets stops after each of them; so connections get the large one while few have it.
+ */
+#define VSOCK_BUF_SMALL (64u * 1024)
+#define VSOCK_BUF_LARGE (256u * 1024)
 
 /* Credit beyond this, more than a whole receive ring of Linux, is not believed. It costs us no memory either way. */
 #define VSOCK_PEER_CREDIT_MAX (1024u * 1024)
@@ -76,6 +80,7 @@ enum vsock_conn_state {
 struct vsock_conn {
 	enum vsock_conn_state state;
 	uint32_t guest_port, host_port;
+	uint32_t buf_alloc;      /* VSOCK_BUF_*, constant */
 	/* Guest to host. */
 	uint32_t rx_cnt;         /* bytes that came */
 	uint32_t fwd_cnt;        /* bytes of them that the host took */
@@ -91,9 +96,9 @@ struct vsock_conn {
 	bool credit_asked;       /* since the last time that there was some */
 };
 
-/* Begin: a host program connected, or the guest sent @pkt, a REQUEST. */
-void vsock_conn_init_line(struct vsock_conn *c);
-void vsock_conn_init_guest(struct vsock_conn *c, const struct vsock_pkt *pkt);
+/* Begin: a host program connected, or the guest sent @pkt, a REQUEST. The buffer for the host has @buf_alloc bytes. */
+void vsock_conn_init_line(struct vsock_conn *c, uint32_t buf_alloc);
+void vsock_conn_init_guest(struct vsock_conn *c, uint32_t buf_alloc, const struct vsock_pkt *pkt);
 
 /* The host program asked for @guest_port; its own will be @host_port. LINE. */
 void vsock_conn_request(struct vsock_conn *c, uint32_t guest_port, uint32_t host_port);

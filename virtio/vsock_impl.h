@@ -56,6 +56,9 @@
 #include "vmm/evloop.h"
 
 #define VSOCK_QUEUE_SIZE 256
+
+/* Streams with a large buffer. With it all buffers together are at most 88 MiB, touched only while host programs don't read. */
+#define VSOCK_MAX_LARGE 128
 #define VSOCK_BUCKETS 1024
 
 /* RSTs to ports that have no stream. When it is full the guest's packets wait until it takes some. */
@@ -109,13 +112,17 @@ struct vsock {
 	struct evloop *loop;            /* borrowed; NULL in tests */
 	int listen_fd;                  /* owned; -1 in tests */
 	int wake_fd;                    /* owned eventfd, never read; watched edge-triggered */
-	struct ev_source listener, waker;
+	int lazy_fd;                    /* owned timerfd, never read; watched edge-triggered */
+	struct ev_source listener, waker, lazy;
 	struct ev_timer accept_timer;   /* armed: accept(2) had no descriptors */
 	char uds_path[VSOCK_UDS_PATH_MAX + 1];
 	uint64_t path_dev, path_ino;    /* of the socket file; 0: not known */
 
 	/* Under vdev.lock. */
 	bool tx_waits;                  /* for room among rsts */
+	bool rx_used;                   /* the driver got receive buffers back and was not told yet */
+	bool lazy_armed;
+	uint32_t tx_used;               /* descriptors of transmit chains that the driver got back and was not told of yet */
 	uint32_t next_host_port;
 	struct vsock_fifo ready, sync;
 	struct vsock_stream *free;      /* by next_sync */
@@ -125,7 +132,8 @@ struct vsock {
 	struct vsock_pkt rst[VSOCK_MAX_RSTS];
 	struct vsock_stream *bucket[VSOCK_BUCKETS];
 	struct vsock_stream *stream;    /* owned, VSOCK_MAX_CONNECTIONS */
-	uint8_t *buf;                   /* owned mapping, VSOCK_BUF_BYTES each; byte n of a stream is at n % VSOCK_BUF_BYTES */
+	uint16_t n_large;               /* streams with a large buffer */
+	uint8_t *buf;                   /* owned mapping, VSOCK_BUF_LARGE each; byte n of a stream is at n % buf_alloc */
 	struct vq_chain chain;
 	struct iovec iov[VSOCK_IOV_MAX];
 };
@@ -144,6 +152,9 @@ static inline void vsock_count(_Atomic uint64_t *counter, uint64_t n)
 
 /* A stream in state FREE, of conn nothing is set, or NULL: all slots are taken. */
 struct vsock_stream *vsock_stream_alloc(struct vsock *v) MUST_USE;
+
+/* How large a buffer @s gets. */
+uint32_t vsock_stream_buf_alloc(struct vsock_stream *s) MUST_USE;
 
 /* Give it back (V2). I/O thread. */
 void vsock_stream_free(struct vsock_stream *s);
@@ -185,6 +196,9 @@ void vsock_wake(struct vsock *v);
 /* Send what is ready, sync or wake, rekick for what is left, one interrupt. @io: this is the I/O thread. */
 void vsock_finish(struct vsock *v, bool io);
 
+/* Tell the driver of what it got back, at once or, of transmit chains alone, a little later. */
+void vsock_signal(struct vsock *v);
+
 /* The queue is inconsistent. */
 void vsock_break(struct vsock *v);
 
@@ -196,6 +210,7 @@ void vsock_stream_ready(void *stream, uint32_t ready);
 void vsock_stream_timer(void *stream);
 void vsock_listener_ready(void *vsock, uint32_t ready);
 void vsock_wake_ready(void *vsock, uint32_t ready);
+void vsock_lazy_ready(void *vsock, uint32_t ready);
 
 /* --- vsock_tx.c --- */
 

@@ -47,6 +47,7 @@ static void give_back_bad(struct vsock *v)
 {
 	virtio_device_complain(&v->vdev, "receive chain without room, head", v->chain.head);
 	virtqueue_push(rxq(v), v->chain.head, 0);
+	v->rx_used = true;
 }
 
 /* Fill the buffer in v->chain with the packet @pkt, whose data is there already, and give it to the driver. */
@@ -61,6 +62,7 @@ static void put_chain(struct vsock *v, const struct vsock_pkt *pkt)
 	ok = chain_write(&c, v->vdev.mem, hdr, sizeof(hdr));
 	must(ok); /* take_buffer() saw room for it */
 	virtqueue_push(rxq(v), v->chain.head, VSOCK_HDR_BYTES + pkt->len);
+	v->rx_used = true;
 	vsock_count(&v->stats.rx_packets_count, 1);
 }
 
@@ -86,6 +88,7 @@ static void put_slot(struct vsock *v, const struct batch *b, size_t i, const str
 	rc = gmem_write(v->vdev.mem, slot->hdr, hdr, sizeof(hdr));
 	must(rc == 0); /* Q3 */
 	virtqueue_push(rxq(v), slot->head, VSOCK_HDR_BYTES + pkt->len);
+	v->rx_used = true;
 	vsock_count(&v->stats.rx_packets_count, 1);
 }
 

@@ -41,7 +41,17 @@ static uint8_t *buf_of(const struct vsock_stream *s)
 {
 	const struct vsock *v = s->vsock;
 
-	return v->buf + (size_t)VSOCK_BUF_BYTES * (size_t)(s - v->stream);
+	return v->buf + (size_t)VSOCK_BUF_LARGE * (size_t)(s - v->stream);
+}
+
+uint32_t vsock_stream_buf_alloc(struct vsock_stream *s)
+{
+	struct vsock *v = s->vsock;
+
+	if (v->n_large == VSOCK_MAX_LARGE)
+		return VSOCK_BUF_SMALL;
+	v->n_large++;
+	return VSOCK_BUF_LARGE;
 }
 
 void vsock_stream_free(struct vsock_stream *s)
@@ -50,7 +60,8 @@ void vsock_stream_free(struct vsock_stream *s)
 
 	must(s->fd < 0 && !s->in_table && !s->in_ready && !s->in_sync && !s->source.added && s->timer.deadline_ns == 0);
 	if (s->buf_touched)
-		(void)madvise(buf_of(s), VSOCK_BUF_BYTES, MADV_DONTNEED);
+		(void)madvise(buf_of(s), s->conn.buf_alloc, MADV_DONTNEED);
+	v->n_large = (uint16_t)(v->n_large - (s->conn.buf_alloc == VSOCK_BUF_LARGE));
 	s->conn.state = VSOCK_FREE;
 	s->next_sync = v->free;
 	v->free = s;
@@ -171,10 +182,10 @@ struct vsock_stream *vsock_sync_pop(struct vsock *v)
 /* The @len bytes of the stream from byte @from on: one piece, or two around the end. */
 static size_t ring_iov(const struct vsock_stream *s, uint32_t from, uint32_t len, struct iovec iov[2])
 {
-	uint32_t at = from % VSOCK_BUF_BYTES;
-	uint32_t first = len < VSOCK_BUF_BYTES - at ? len : VSOCK_BUF_BYTES - at;
+	uint32_t size = s->conn.buf_alloc, at = from % size;
+	uint32_t first = len < size - at ? len : size - at;
 
-	must(len <= VSOCK_BUF_BYTES);
+	must(len <= size);
 	if (len == 0)
 		return 0;
 	iov[0] = (struct iovec){ .iov_base = buf_of(s) + at, .iov_len = first };

@@ -26,7 +26,7 @@ static void serve_request(struct vsock *v, const struct vsock_pkt *pkt)
 		reply_rst(v, pkt);
 		return;
 	}
-	vsock_conn_init_guest(&s->conn, pkt);
+	vsock_conn_init_guest(&s->conn, vsock_stream_buf_alloc(s), pkt);
 	vsock_table_insert(s);
 	vsock_settle(s);
 }
@@ -120,6 +120,7 @@ bool vsock_tx_run(struct vsock *v, struct vsock_budget *budget)
 			virtio_device_complain(&v->vdev, "transmit chain in the wrong order, head", v->chain.head);
 		/* A break inside would have stopped the queue; serving never breaks it. */
 		virtqueue_push(vq, v->chain.head, 0);
+		v->tx_used += v->chain.n > 0 ? v->chain.n : 1;
 	}
 	return false;
 }

@@ -37,7 +37,7 @@ bool vsock_uds_accept(struct vsock *v)
 			continue;
 		}
 		s->fd = fd;
-		vsock_conn_init_line(&s->conn);
+		vsock_conn_init_line(&s->conn, vsock_stream_buf_alloc(s));
 		vsock_uds_line(s);
 		vsock_settle(s);
 	}
