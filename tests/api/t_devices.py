@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -278,6 +279,34 @@ def a_failed_start_keeps_devices():
         m.put("/serial", {})
         expect("17 devices, at the second try", 204, m.start().status)
         has("command line", m.log, "virtio_mmio.device=4K@0xc0001000:5 ", "virtio_mmio.device=4K@0xc0011000:21")
+
+
+@lab_test
+def a_start_that_runs_out_of_descriptors():
+    """Whatever step fails: the reason is said, all is given back, and the next try works."""
+    with Vm(files={"vmlinux": elf(HALT), "disk": bytes(4096), "base": bytes(8192)}) as m, listening(m.path("passt")):
+        m.put("/boot-source", KERNEL)
+        m.put("/machine-config", {"vcpu_count": 2, "mem_size_mib": 64})
+        for body in (drive("s"), drive("c", "base", delta_path="delta"), drive("a", io_engine="Async")):
+            m.put(f"/drives/{body['drive_id']}", body)
+        put_net(m, passt("n"))
+        m.put("/vsock", {"guest_cid": 3, "uds_path": "v"})
+        with m.connect() as c:  # needs one, too
+            expect("state", 200, c.call("GET", "/").status)
+            fds = m.n_fds(4)
+            failed, spare, replies = 0, 0, set()
+            while spare < 100:
+                resource.prlimit(m.process.pid, resource.RLIMIT_NOFILE, (fds + spare, 4096))
+                reply = c.call("PUT", "/actions", {"action_type": "InstanceStart"})
+                if reply.status == 204:
+                    break
+                has(f"{spare} to spare", reply.fault, "Start microvm error: ", "No file descriptors available (os error 24)")
+                expect(f"{spare} to spare: descriptors", fds, m.n_fds(4))
+                failed, spare = failed + 1, spare + 1
+                replies.add(reply.fault)
+            expect("started at last", (204, True), (reply.status, failed > 10))
+            expect("reasons of several kinds", True, len(replies) > 5 or replies)
+            has("state", c.call("GET", "/").body, '"Running"')
 
 
 @lab_test
