@@ -13,7 +13,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 
@@ -480,18 +479,6 @@ static void raise_descriptor_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Remember which file is ours, so that we don't remove somebody else's at the end. */
-static void note_path(struct vsock *v, const char *path)
-{
-	struct stat st;
-
-	memcpy(v->uds_path, path, strlen(path) + 1);
-	if (v->listen_fd >= 0 && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-		v->path_dev = st.st_dev;
-		v->path_ino = st.st_ino;
-	}
-}
-
 static int allocate(struct vsock *v, struct err *e)
 {
 	void *buf;
@@ -555,7 +542,7 @@ int vsock_create(const struct vsock_config *config, struct vsock **out, struct e
 	v->io = config->io ? config->io : &vsock_io_host;
 	v->loop = config->loop;
 	v->next_host_port = UINT32_C(1) << 30; /* CONTRACT.md 11.1 */
-	note_path(v, config->uds_path);
+	memcpy(v->uds_path, config->uds_path, strlen(config->uds_path) + 1);
 	raise_descriptor_limit();
 	rc = virtio_device_init(&v->vdev, &vsock_ops, VIRTIO_F_VERSION_1 | VIRTIO_F_IN_ORDER | VIRTIO_F_EVENT_IDX, "vsock", e);
 	if (rc == 0)
@@ -568,15 +555,6 @@ int vsock_create(const struct vsock_config *config, struct vsock **out, struct e
 	}
 	*out = v;
 	return 0;
-}
-
-static void remove_path(const struct vsock *v)
-{
-	struct stat st;
-
-	if (v->path_ino != 0 && lstat(v->uds_path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == v->path_dev &&
-	    st.st_ino == v->path_ino)
-		(void)unlink(v->uds_path);
 }
 
 void vsock_destroy(struct vsock *v)
@@ -593,7 +571,6 @@ void vsock_destroy(struct vsock *v)
 		evloop_remove(v->loop, &v->waker);
 		evloop_remove(v->loop, &v->lazy);
 	}
-	remove_path(v);
 	fd_close(&v->listen_fd);
 	fd_close(&v->wake_fd);
 	fd_close(&v->lazy_fd);

@@ -63,7 +63,10 @@ struct vsock;
  */
 int vsock_create(const struct vsock_config *config, struct vsock **out, struct err *e) MUST_USE;
 
-/* Close every connection and free; NULL allowed. The transport is gone already. */
+/*
+ * Close every connection and free; NULL allowed. The transport is gone already. The socket's file stays: who
+ * had it bound removes it, because a start that failed may be tried again.
+ */
 void vsock_destroy(struct vsock *vsock);
 
 /* The device as a virtio device, for virtio_mmio_create(). Borrowed. */

@@ -116,7 +116,6 @@ struct vsock {
 	struct ev_source listener, waker, lazy;
 	struct ev_timer accept_timer;   /* armed: accept(2) had no descriptors */
 	char uds_path[VSOCK_UDS_PATH_MAX + 1];
-	uint64_t path_dev, path_ino;    /* of the socket file; 0: not known */
 
 	/* Under vdev.lock. */
 	bool tx_waits;                  /* for room among rsts */

@@ -267,6 +267,17 @@ def a_failed_start_keeps_devices():
         reply = m.start()  # 3 drives, 14 interfaces, vsock
         has("18 devices", reply.fault, "Could not allocate GSI: The requested resource is not available.", "17", "18")
         p.accept()
+    with Vm(files={"vmlinux": elf(HALT)}) as m:  # a step behind the devices fails
+        m.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
+        m.put("/vsock", {"guest_cid": 3, "uds_path": "v"})
+        m.put("/boot-source", {**KERNEL, "boot_args": "a" * 2030})
+        for _ in range(2):
+            has("command line", m.start().fault, "The kernel command line is invalid", "2047")
+            expect("the vsock socket is still there", ["sock", "v"], m.sockets_left())
+        m.put("/boot-source", KERNEL)
+        expect("start", 204, m.start().status)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(m.path("v"))
     with Vm(files={"vmlinux": elf(HALT), "disk": bytes(4096)}) as m, listening(m.path("passt")):
         m.put("/boot-source", KERNEL)
         m.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
