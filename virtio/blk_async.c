@@ -134,6 +134,8 @@ static void slot_result(struct blk *blk, struct slot *s, int32_t res)
 
 	if (s->req.op != BLK_OP_FLUSH)
 		blk_xfer_uncut(x, s->cut_n, s->cut_whole);
+	else if (res < 0 && res != -EINTR && res != -EAGAIN && blk->backing.cow)
+		cow_flush_failed(blk->backing.cow, res); /* also when nobody hears of it any more */
 	if (!blk->vdev.active) {
 		slot_finish(blk, s, 0, false);
 		return;

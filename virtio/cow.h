@@ -90,8 +90,12 @@ enum blk_io_result cow_run(const struct blk_io_ops *ops, struct cow *cow, struct
  */
 int cow_flush(const struct blk_io_ops *ops, struct cow *cow) MUST_USE;
 
-/* Would cow_flush() do no more than fdatasync(cow_delta_fd())? Then an engine may do that by itself. */
+/*
+ * Would cow_flush() do no more than fdatasync(cow_delta_fd())? Then an engine may do that by itself, and says
+ * when it failed (@error: negative errno): every later flush fails then, as above.
+ */
 bool cow_flush_is_plain(const struct cow *cow);
+void cow_flush_failed(struct cow *cow, int error);
 
 /*
  * Have [@offset, @offset + @len) (multiples of 512, inside the disk) read as zeros and give its space back

@@ -193,6 +193,12 @@ bool cow_flush_is_plain(const struct cow *cow)
 	return cow->delta_fd >= 0 && cow->n_dirty == 0 && cow->dir_fd < 0 && !cow->broken;
 }
 
+void cow_flush_failed(struct cow *cow, int error)
+{
+	must(error < 0);
+	cow->broken = error;
+}
+
 int cow_flush(const struct blk_io_ops *ops, struct cow *cow)
 {
 	return cow->read_only ? 0 : cow_map_persist(ops, cow, false);

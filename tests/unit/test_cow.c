@@ -542,6 +542,17 @@ static void failed_sync_is_not_forgotten(void **state)
 	expect_model();
 }
 
+static void failed_sync_of_an_engine_is_not_forgotten(void **state)
+{
+	(void)state;
+	open_disk();
+	assert_int_equal(cow_flush(&ops, d.cow), 0);
+	assert_true(cow_flush_is_plain(d.cow));
+	cow_flush_failed(d.cow, -EIO);
+	assert_false(cow_flush_is_plain(d.cow));
+	assert_int_equal(cow_flush(&ops, d.cow), -EIO);
+}
+
 static void base_that_shrank_is_an_error(void **state)
 {
 	(void)state;
@@ -610,6 +621,7 @@ int main(void)
 		M(every_call_fails_once),
 		M(every_call_is_interrupted_or_short),
 		T(failed_sync_is_not_forgotten),
+		T(failed_sync_of_an_engine_is_not_forgotten),
 		T(base_that_shrank_is_an_error),
 		T(read_only_writes_nothing),
 		T(shares),
