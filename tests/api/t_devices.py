@@ -420,6 +420,28 @@ def inherited_taps():
             os.close(tun)
 
 
+@lab_test
+def a_host_without_io_uring():
+    knob = "/proc/sys/kernel/io_uring_disabled"
+    if not IN_LAB:
+        return  # it changes the host
+    with Vm(files={"vmlinux": elf(HALT), "disk": bytes(4096)}) as m:
+        m.put("/boot-source", KERNEL)
+        m.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
+        expect("Async", 204, m.put("/drives/d", drive("d", io_engine="Async")).status)
+        with open(knob, "w", encoding="ascii") as f:
+            f.write("2")
+        try:
+            has("at PUT", m.put("/drives/e", drive("e", io_engine="Async")).fault,
+                "Drive config error: Unable to create the virtio block device: io_engine 'Async': ", "io_uring_disabled", "Sync")
+            has("at the start", m.start().fault, "Start microvm error: ", "io_uring_disabled", "Sync")
+        finally:
+            with open(knob, "w", encoding="ascii") as f:
+                f.write("0")
+        expect("as it was", [shown("d", io_engine="Async")], m.config()["drives"])
+        expect("start", 204, m.start().status)
+
+
 # ---- what clients send (CONTRACT.md section 18) ----------------------------------------------------------------------
 
 @lab_test
