@@ -193,6 +193,42 @@ def config_files_with_devices():
             expect(f"{name}: no socket left", [], m.sockets_left())
 
 
+@test
+def copy_on_write_rules():
+    create = "Drive config error: Unable to create the virtio block device: Virtio backend error: "
+    with Vm(files={"base": bytes(1 << 20), "other": b"o" * 8192, "junk": b"j" * (1 << 20)}) as m:
+        put = lambda name, path="base", **more: m.put(f"/drives/{name}", drive(name, path, **more))
+        expect("new", 204, put("a", delta_path="delta").status)
+        expect("the delta is for its owner only", 0o100600, os.stat(m.path("delta")).st_mode)
+        expect("shown", [shown("a", "base", delta_path="delta")], m.config()["drives"])
+        expect("reopened", 204, put("a", delta_path="delta").status)  # a new one also holds its folder
+        fds = m.n_fds()
+        for name, path, more, texts in (
+                ("b", "base", {"delta_path": "delta"}, ("'delta'", "uses it", "delta of its own")),
+                ("b", "base", {"delta_path": "junk"}, ("'junk'",)),
+                ("b", "base", {"delta_path": "base"}, ("'base'", "it is the base itself")),
+                ("b", "base", {"delta_path": "no/delta"}, ("'no/delta'", "No such file or directory (os error 2)")),
+                ("b", "base", {"delta_path": "/tmp"}, ("'/tmp'",)),
+                ("b", "base", {"delta_path": ""}, ("delta ''",)),
+                ("b", "gone", {"delta_path": "never"}, ("No such file or directory (os error 2)", "gone")),
+                ("a", "other", {"delta_path": "delta"}, ("'delta'", "it belongs to a base of 1048576 bytes")),
+                ("a", "gone", {"delta_path": "delta"}, ("No such file or directory (os error 2)", "gone"))):
+            reply = put(name, path, **more)
+            expect(f"{name} {path} {more}: status", 400, reply.status)
+            has(f"{name} {path} {more}", reply.fault, create, *texts)
+        has("no base", put("b", None, delta_path="never").fault, "Invalid block config.", "path_on_host is missing")
+        expect("no file of a refused drive", False, os.path.exists(m.path("never")))
+        expect("the drive is what it was", ([shown("a", "base", delta_path="delta")], fds), (m.config()["drives"], m.n_fds()))
+        has("and holds its delta", put("b", delta_path="delta").fault, "uses it")
+        expect("again", 204, put("a", delta_path="delta", cache_type="Writeback").status)
+        expect("read-only, without a delta file", 204, put("b", delta_path="none", is_read_only=True).status)
+        expect("is not made", False, os.path.exists(m.path("none")))
+        expect("raw now", 204, put("a", "other").status)
+        expect("its delta is free", 204, put("c", delta_path="delta").status)
+        expect("shown", [shown("a", "other"), shown("b", "base", delta_path="none", is_read_only=True),
+                         shown("c", "base", delta_path="delta")], m.config()["drives"])
+
+
 # ---- started microVMs ------------------------------------------------------------------------------------------------
 
 @lab_test
@@ -329,6 +365,53 @@ def a_config_file_with_devices():
         expect("attach order", True, "virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=4K@0xc0002000:6" in m.log)
         expect("sockets", ["sock", "v"], m.sockets_left())
         expect("SIGTERM", (-signal.SIGTERM, []), (m.stop(), m.sockets_left()))
+
+
+@lab_test
+def copy_on_write_after_the_start():
+    patch = "Drive config error: Unable to patch the block device: "
+    with Vm(files={"vmlinux": elf(HALT), "base": bytes(1 << 20), "other": b"o" * (2 << 20), "raw": bytes(4096)}) as m:
+        m.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
+        m.put("/boot-source", KERNEL)
+        m.put("/drives/c", drive("c", "base", delta_path="delta"))
+        m.put("/drives/c", drive("c", "base", delta_path="delta"))  # a new one also holds its folder
+        m.put("/drives/r", drive("r", "raw"))
+        m.put("/serial", {"serial_out_path": "nodir/console"})
+        expect("a start that fails", 400, m.start().status)
+        m.put("/serial", {})
+        expect("start", 204, m.start().status)
+        before, fds = m.config(), m.n_fds()
+        for name, body, texts in (
+                ("c", {"path_on_host": "other"}, ("'c' is a copy-on-write drive", "delta_path")),
+                ("c", {"path_on_host": "other", "delta_path": "delta"}, ("'c' is a copy-on-write drive", "another delta_path")),
+                ("c", {"delta_path": "new"}, ("delta_path goes together with path_on_host",)),
+                ("c", {"path_on_host": "gone", "delta_path": "new"}, ("No such file or directory (os error 2)", "gone")),
+                ("c", {"path_on_host": "other", "delta_path": "raw"}, ("'raw'",)),
+                ("r", {"path_on_host": "base", "delta_path": "new"}, ("'r' is not a copy-on-write drive",)),
+                ("r", {"delta_path": "new"}, ("'r' is not a copy-on-write drive",)),
+                ("c", {}, ("Running method expected different backend.",))):
+            reply = m.call("PATCH", f"/drives/{name}", {"drive_id": name, **body})
+            expect(f"{name} {body}: status", 400, reply.status)
+            has(f"{name} {body}", reply.fault, patch, *texts)
+        expect("nothing changed", (before, fds), (m.config(), m.n_fds()))
+        limiter = {"bandwidth": None, "ops": BUCKET}
+        for body in ({"path_on_host": "base"}, {"path_on_host": "base", "delta_path": "delta"}, {"rate_limiter": limiter},
+                     {"path_on_host": "base", "rate_limiter": {"ops": BUCKET}}):
+            expect(f"the same files, {body}", 204, m.call("PATCH", "/drives/c", {"drive_id": "c", **body}).status)
+        expect("shown", shown("c", "base", delta_path="delta", rate_limiter=limiter), m.config()["drives"][0])
+        expect("another pair", 204, m.call("PATCH", "/drives/c", {"drive_id": "c", "path_on_host": "other", "delta_path": "new"}).status)
+        expect("shown", shown("c", "other", delta_path="new", rate_limiter=limiter), m.config()["drives"][0])
+        expect("back to the first", 204, m.call("PATCH", "/drives/c", {"drive_id": "c", "path_on_host": "base", "delta_path": "delta"}).status)
+        expect("descriptors", fds, m.n_fds())
+    with Vm(files={"vmlinux": elf(HALT), "base": bytes(1 << 20)}) as m, Vm(files={"vmlinux": elf(HALT)}) as n:
+        both = {"path_on_host": m.path("base"), "drive_id": "c", "is_root_device": True}
+        for vm, delta in ((m, "one"), (n, "two")):
+            vm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
+            vm.put("/boot-source", KERNEL)
+            expect("a drive on the shared base", 204, vm.put("/drives/c", {**both, "delta_path": delta}).status)
+            expect("start", 204, vm.start().status)
+        has("the other's delta", n.call("PATCH", "/drives/c", {"drive_id": "c", "path_on_host": m.path("base"),
+                                                              "delta_path": m.path("one")}).fault, "another microVM uses it")
 
 
 # ---- taps, in the lab's own network ----------------------------------------------------------------------------------
