@@ -52,7 +52,7 @@ static enum verdict parse_transfer(uint64_t sector, uint64_t len, const struct b
  * The ranges of DISCARD and WRITE_ZEROES, 5.2.6.1 and 5.2.6.2, from what @reader has left. Returns @op when all are in
  * order, BLK_OP_UNSUPPORTED for flags that are not defined (for DISCARD: all), else BLK_OP_REFUSED.
  */
-static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader, const struct gmem *mem,
+static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader,
 				const struct blk_limits *limits, struct blk_ranges *out)
 {
 	const uint32_t known = op == BLK_OP_DISCARD ? 0 : VIRTIO_BLK_RANGE_F_UNMAP;
@@ -62,7 +62,7 @@ static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader, con
 
 	if (reader->left == 0 || reader->left % sizeof(wire) != 0 || reader->left / sizeof(wire) > BLK_RANGES_MAX)
 		return BLK_OP_REFUSED;
-	while (chain_read(reader, mem, &wire, sizeof(wire))) {
+	while (chain_read(reader, &wire, sizeof(wire))) {
 		uint64_t sector = le64toh(wire.sector);
 		uint32_t n_sectors = le32toh(wire.num_sectors), flags = le32toh(wire.flags);
 
@@ -85,7 +85,7 @@ static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader, con
 	return op;
 }
 
-enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem, const struct blk_limits *limits,
+enum verdict blk_req_parse(const struct vq_chain *chain, const struct blk_limits *limits,
 			   struct blk_req *out, struct blk_ranges *ranges)
 {
 	struct virtio_blk_req_wire hdr;
@@ -96,7 +96,7 @@ enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem,
 
 	/* 5.2.6: a whole header, dev_readable. */
 	chain_reader_init(&reader, chain);
-	if (!chain_read(&reader, mem, &hdr, sizeof(hdr)))
+	if (!chain_read(&reader, &hdr, sizeof(hdr)))
 		return VERDICT_REQ_ERROR;
 	/* 5.2.6: a status byte, dev_writable. */
 	if (chain->writable_len < STATUS_LEN)
@@ -139,7 +139,7 @@ enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem,
 		req.op = le32toh(hdr.type) == VIRTIO_BLK_T_DISCARD ? BLK_OP_DISCARD : BLK_OP_WRITE_ZEROES;
 		if (data_in != 0)
 			return VERDICT_REQ_ERROR;
-		req.op = parse_ranges(req.op, &reader, mem, limits, ranges);
+		req.op = parse_ranges(req.op, &reader, limits, ranges);
 		break;
 	default:
 		req.op = BLK_OP_UNSUPPORTED;

@@ -62,13 +62,13 @@ struct blk_req {
 };
 
 /*
- * Judge @chain (n > 0) and copy its header, and the ranges of DISCARD and WRITE_ZEROES, out of @mem: all of
+ * Judge @chain (n > 0) and copy its header, and the ranges of DISCARD and WRITE_ZEROES, out of guest RAM: all of
  * them are checked before any is in @ranges, which other requests leave alone.
  *
  * Returns VERDICT_OK, or VERDICT_REQ_ERROR: complete the chain with 0 bytes written and no status byte
  * (CONTRACT.md section 9, which departs there from virtio 1.2 5.2.6.2).
  */
-enum verdict blk_req_parse(const struct vq_chain *chain, const struct gmem *mem, const struct blk_limits *limits,
+enum verdict blk_req_parse(const struct vq_chain *chain, const struct blk_limits *limits,
 			   struct blk_req *out, struct blk_ranges *ranges) MUST_USE;
 
 /* Does a request that was parsed under other limits fit into @limits? @ranges: of DISCARD and WRITE_ZEROES. */

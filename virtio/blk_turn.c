@@ -94,7 +94,7 @@ static enum taken take_request(struct blk *blk)
 	if (v == VERDICT_OK && blk->chain.n == 0)
 		return TAKEN_NONE;
 	if (v == VERDICT_OK)
-		v = blk_req_parse(&blk->chain, blk->vdev.mem, &limits, &blk->req, &blk->ranges);
+		v = blk_req_parse(&blk->chain, &limits, &blk->req, &blk->ranges);
 	if (v != VERDICT_OK) {
 		/* CONTRACT.md section 9: used length 0 and no status byte. */
 		blk_stat_add(&blk->stats.execute_fails, 1);
@@ -140,7 +140,7 @@ static void do_get_id(struct blk *blk)
 	bool ok;
 
 	chain_writer_init(&data, &blk->chain);
-	ok = chain_write(&data, blk->vdev.mem, blk->backing.id, BLK_ID_BYTES);
+	ok = chain_write(&data, blk->backing.id, BLK_ID_BYTES);
 	must(ok); /* blk_req.c saw room for it */
 	blk_complete_status(blk, &blk->req, VIRTIO_BLK_S_OK, BLK_ID_BYTES);
 }

@@ -4,7 +4,7 @@
  * part, or turn a stretch of it into iovecs for the kernel. Where descriptors begin and end carries no
  * meaning (virtio 1.2, 2.7.4.1).
  *
- * Trust: the chain was checked by virtqueue_pop(); the bytes behind it are the guest's and may change
+ * Trust: the chain was checked by virtqueue_pop(), so its segments are RAM (Q3); the bytes behind it are the guest's and may change
  * at any time, so each is read once, into a local.
  *
  * Threads: none of its own. The chain is borrowed and outlives the cursor.
@@ -35,13 +35,13 @@ void chain_writer_init(struct chain_cursor *c, const struct vq_chain *chain);
  * Copy @len bytes from a reader into @dst and advance. False (nothing copied, not advanced) when fewer
  * are left.
  */
-bool chain_read(struct chain_cursor *c, const struct gmem *mem, void *dst, size_t len) MUST_USE;
+bool chain_read(struct chain_cursor *c, void *dst, size_t len) MUST_USE;
 
 /*
  * Copy @len bytes from @src through a writer and advance. False (nothing written, not advanced) when
  * fewer are left.
  */
-bool chain_write(struct chain_cursor *c, struct gmem *mem, const void *src, size_t len) MUST_USE;
+bool chain_write(struct chain_cursor *c, const void *src, size_t len) MUST_USE;
 
 /* Advance by @len bytes. False (not advanced) when fewer are left. */
 bool chain_skip(struct chain_cursor *c, uint64_t len) MUST_USE;

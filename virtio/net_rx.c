@@ -256,7 +256,7 @@ static enum popped place_spill(struct net *net, struct net_turn *turn)
 		if (left > net->chain.writable_len)
 			left = (uint32_t)net->chain.writable_len;
 		chain_writer_init(&data, &net->chain);
-		ok = chain_write(&data, net->vdev.mem, rx->spill + rx->spill_off, left);
+		ok = chain_write(&data, rx->spill + rx->spill_off, left);
 		must(ok);
 		rx->spill_off += left;
 	}

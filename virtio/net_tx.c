@@ -50,7 +50,7 @@ static enum verdict parse(struct net *net)
 	if (chain->n != chain->n_readable || chain->readable_len > NET_FRAME_MAX)
 		return VERDICT_REQ_ERROR;
 	chain_reader_init(&data, chain);
-	if (!chain_read(&data, net->vdev.mem, tx->copy, sizeof(tx->copy)))
+	if (!chain_read(&data, tx->copy, sizeof(tx->copy)))
 		return VERDICT_REQ_ERROR;
 	tx->frame_len = (uint32_t)chain->readable_len;
 	memcpy(&hdr, tx->copy, sizeof(hdr));

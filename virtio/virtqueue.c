@@ -227,10 +227,10 @@ static enum verdict avail_refresh(struct virtqueue *vq)
  * Add descriptor @d, which is not an indirect one, to the chain: the place where a guest range becomes
  * a vq_seg (Q3).
  */
-static enum verdict chain_append(const struct virtqueue *vq, const struct virtq_desc_wire *d, struct vq_chain *out)
+static inline enum verdict chain_append(const struct virtqueue *vq, const struct virtq_desc_wire *d, struct vq_chain *out)
 {
 	bool writable = (d->flags & VIRTQ_DESC_F_WRITE) != 0;
-	struct vq_seg *seg;
+	struct vq_seg *seg = &out->seg[out->n];
 	void *hva = NULL;
 
 	if (out->n == VQ_CHAIN_MAX)
@@ -256,7 +256,7 @@ static enum verdict chain_append(const struct virtqueue *vq, const struct virtq_
 		if (!hva)
 			return VERDICT_QUEUE_BROKEN;
 	}
-	seg = &out->seg[out->n++];
+	out->n++;
 	seg->hva = hva;
 	seg->gpa = GPA(d->addr);
 	seg->len = d->len;

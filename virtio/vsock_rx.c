@@ -59,7 +59,7 @@ static void put_chain(struct vsock *v, const struct vsock_pkt *pkt)
 
 	vsock_pkt_print(pkt, v->guest_cid, hdr);
 	chain_writer_init(&c, &v->chain);
-	ok = chain_write(&c, v->vdev.mem, hdr, sizeof(hdr));
+	ok = chain_write(&c, hdr, sizeof(hdr));
 	must(ok); /* take_buffer() saw room for it */
 	virtqueue_push(rxq(v), v->chain.head, VSOCK_HDR_BYTES + pkt->len);
 	v->rx_used = true;

@@ -76,7 +76,7 @@ static void serve_chain(struct vsock *v, struct vsock_budget *budget)
 	enum vsock_pkt_fate fate;
 
 	chain_reader_init(&data, &v->chain);
-	if (!chain_read(&data, v->vdev.mem, hdr, sizeof(hdr))) {
+	if (!chain_read(&data, hdr, sizeof(hdr))) {
 		virtio_device_complain(&v->vdev, "packet shorter than its header, of bytes", v->chain.readable_len);
 		return;
 	}

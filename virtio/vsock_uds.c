@@ -186,7 +186,7 @@ void vsock_uds_data(struct vsock_stream *s, struct chain_cursor *data, uint32_t 
 	if (!chain_skip(data, taken))
 		must(false);
 	for (size_t i = 0; i < n_iov; i++) {
-		bool whole = chain_read(data, v->vdev.mem, iov[i].iov_base, iov[i].iov_len);
+		bool whole = chain_read(data, iov[i].iov_base, iov[i].iov_len);
 
 		must(whole); /* vsock_pkt.c saw that the bytes are there */
 	}

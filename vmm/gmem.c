@@ -167,7 +167,7 @@ bool gmem_contains(const struct gmem *mem, gpa_t gpa, uint64_t len)
 	return find_region(mem, gpa, len) != NULL;
 }
 
-void *gmem_hva(const struct gmem *mem, gpa_t gpa, uint64_t len)
+void *gmem_hva_beyond(const struct gmem *mem, gpa_t gpa, uint64_t len)
 {
 	const struct gmem_region *region = find_region(mem, gpa, len);
 

@@ -66,11 +66,22 @@ bool gmem_contains(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
 int gmem_read(const struct gmem *mem, gpa_t gpa, void *dst, uint64_t len) MUST_USE;
 int gmem_write(struct gmem *mem, gpa_t gpa, const void *src, uint64_t len) MUST_USE;
 
+/* gmem_hva() for a range that is not in the first region. */
+void *gmem_hva_beyond(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
+
 /*
  * Host address of the range, or NULL when it is not RAM. Valid as long as @mem. See the file comment for who may
- * ask.
+ * ask. Inline, because every descriptor of every request comes here, and nearly all lie in the first region.
  */
-void *gmem_hva(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
+static inline void *gmem_hva(const struct gmem *mem, gpa_t gpa, uint64_t len)
+{
+	const struct gmem_region *low = &mem->region[0];
+	uint64_t off = gpa.v - low->base.v; /* below the base: larger than any size */
+
+	if (likely(off <= low->size && len <= low->size - off))
+		return low->hva + off;
+	return gmem_hva_beyond(mem, gpa, len);
+}
 
 /*
  * Ask for a huge page for every whole 2 MiB block inside [@gpa, @gpa + @len). Advice only; never fails. No-op

@@ -166,7 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		virtqueue_observe_fetch(GPA(0), 0, true);
 #endif
 		(void)guest_fetched_twice();
-		v = blk_req_parse(&chain, mem, &limits, &req, &ranges);
+		v = blk_req_parse(&chain, &limits, &req, &ranges);
 		must(v == VERDICT_OK || v == VERDICT_REQ_ERROR);
 		must(memcmp(&before, &chain, sizeof(chain)) == 0 && (guest_fetched_twice() == 0 || spilled));
 		if (v == VERDICT_OK)

@@ -113,7 +113,7 @@ static void check_cursors(const struct run *r)
 	size_t n;
 
 	chain_reader_init(&c, chain);
-	must(chain_read(&c, mem, bytes, sizeof(bytes)) == (chain->readable_len >= sizeof(bytes)));
+	must(chain_read(&c, bytes, sizeof(bytes)) == (chain->readable_len >= sizeof(bytes)));
 	must(c.left == chain->readable_len - (chain->readable_len >= sizeof(bytes) ? sizeof(bytes) : 0));
 	chain_writer_init(&c, chain);
 	n = chain_to_iov(&c, chain->writable_len, iov);

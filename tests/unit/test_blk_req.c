@@ -85,7 +85,7 @@ static void build(uint32_t type, uint64_t sector, uint32_t out, uint32_t in)
 
 static enum verdict parse(void)
 {
-	return blk_req_parse(&chain, mem, &limits, &req, &ranges);
+	return blk_req_parse(&chain, &limits, &req, &ranges);
 }
 
 static void expect_error(void)
