@@ -350,6 +350,39 @@ static int start_virtiofsd(struct lab *lab, const char *source, const char *cach
 	return fd;
 }
 
+/* The time stamp counter and the time at one moment; the closest pair of several, as we may lose the CPU in between. */
+static uint64_t tsc_at(uint64_t *ns)
+{
+	uint64_t best = UINT64_MAX, tsc = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct timespec t;
+		uint64_t before = __builtin_ia32_rdtsc(), took;
+
+		clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+		took = __builtin_ia32_rdtsc() - before;
+		if (took < best) {
+			best = took;
+			tsc = before + took / 2;
+			*ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+		}
+	}
+	return tsc;
+}
+
+/*
+ * The frequency of the counter, which is L1's too unless time is virtual. L1 would measure it against an emulated timer, and
+ * on a busy machine it was wrong by a factor of four: its clock ran fast, and every time limit in it was too short.
+ */
+static unsigned long tsc_khz(void)
+{
+	uint64_t ns_first, ns_last, first = tsc_at(&ns_first), last;
+
+	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	last = tsc_at(&ns_last);
+	return (unsigned long)((last - first) * 1000000 / (ns_last - ns_first));
+}
+
 static void start_machine(struct lab *lab)
 {
 	const struct options *o = lab->opt;
@@ -387,7 +420,8 @@ static void start_machine(struct lab *lab)
 	argv[n++] = "-initrd";
 	argv[n++] = (char *)o->initrd;
 	argv[n++] = "-append";
-	argv[n++] = text(L1_COMMAND_LINE " %s", o->append);
+	argv[n++] = o->icount ? text(L1_COMMAND_LINE " %s", o->append) :
+				text(L1_COMMAND_LINE " tsc_early_khz=%lu %s", tsc_khz(), o->append);
 	argv[n++] = "-chardev";
 	argv[n++] = text("socket,id=console,fd=%d", console[1]);
 	argv[n++] = "-serial";
