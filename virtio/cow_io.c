@@ -61,19 +61,22 @@ static uint64_t block_end(const struct cow *cow, uint64_t offset)
 }
 
 /*
- * Write the next @len bytes of @x, whose blocks are all clear: what surrounds them in their first and last
- * block, themselves, then their bits (C1). Killed or failed before that, nothing has changed.
+ * Write the next @len bytes of @x, which is one call whatever the map says of their blocks: first what surrounds
+ * them in their first and last block, if those are new, then themselves, then the bits (C1). Killed or failed before
+ * that, new blocks have not changed.
  */
-static enum blk_io_result write_new(const struct blk_io_ops *ops, struct cow *cow, struct blk_xfer *x, uint64_t len)
+static enum blk_io_result write_slice(const struct blk_io_ops *ops, struct cow *cow, struct blk_xfer *x, uint64_t len)
 {
 	uint64_t from = x->offset, to = x->offset + len;
 	uint64_t first = from / COW_BLOCK;
-	uint64_t n = (to - 1) / COW_BLOCK - first + 1;
-	uint64_t left = x->left - len;
+	uint64_t last = (to - 1) / COW_BLOCK;
 	enum blk_io_result r;
-	int rc = copy_up(ops, cow, block_start(from), from);
+	int rc = 0;
 
-	if (rc == 0)
+	must(!cow->read_only);
+	if (from % COW_BLOCK != 0 && !is_set(cow, first))
+		rc = copy_up(ops, cow, block_start(from), from);
+	if (rc == 0 && to % COW_BLOCK != 0 && !is_set(cow, last))
 		rc = copy_up(ops, cow, to, block_end(cow, to));
 	if (rc < 0) {
 		x->error = rc == -ENODATA ? 0 : -rc;
@@ -82,8 +85,7 @@ static enum blk_io_result write_new(const struct blk_io_ops *ops, struct cow *co
 	r = run_in(ops, cow->delta_fd, x, cow->layout.data_at, len, 0);
 	if (r == BLK_IO_FAILED)
 		return r;
-	must(x->left == left);
-	rc = cow_map_set(ops, cow, first, n);
+	rc = cow_map_set(ops, cow, first, last - first + 1);
 	if (rc < 0) {
 		x->error = -rc;
 		return BLK_IO_FAILED;
@@ -106,36 +108,33 @@ static uint64_t whole_blocks(uint64_t offset, uint64_t left, uint64_t max_bytes)
 
 /* --- Transfers --- */
 
+static enum blk_io_result run_write(const struct blk_io_ops *ops, struct cow *cow, struct blk_xfer *x, uint64_t max_bytes)
+{
+	uint64_t len = whole_blocks(x->offset, x->left, max_bytes);
+
+	if (len == 0) /* a budget of less than a block: go on all the same */
+		len = x->left < max_bytes ? x->left : max_bytes;
+	return len == 0 ? BLK_IO_DONE : write_slice(ops, cow, x, len);
+}
+
 enum blk_io_result cow_run(const struct blk_io_ops *ops, struct cow *cow, struct blk_xfer *x, uint64_t max_bytes, int flags)
 {
-	bool begun = false;
-
+	if (x->is_write) {
+		must(flags == 0);
+		return run_write(ops, cow, x, max_bytes);
+	}
 	while (x->left > 0 && max_bytes > 0) {
-		uint64_t want = x->left < max_bytes ? x->left : max_bytes;
 		uint64_t before = x->left;
 		struct cow_extent at;
 		enum blk_io_result r;
+		bool in_memory;
 
-		if (x->is_write) {
-			uint64_t whole = whole_blocks(x->offset, x->left, max_bytes);
-
-			if (whole == 0 && begun)
-				break; /* the next slice goes farther */
-			want = whole ? whole : want;
-		}
-		cow_find(cow, x->offset, want, &at);
-		if (x->is_write && at.where == COW_IN_BASE) {
-			must(!cow->read_only && flags == 0);
-			r = write_new(ops, cow, x, at.len);
-		} else {
-			bool in_memory = at.where == COW_IN_BASE ? cow->base_in_memory : cow->delta_in_memory;
-
-			r = run_in(ops, at.fd, x, at.offset - x->offset, at.len, in_memory ? flags & ~RWF_NOWAIT : flags);
-		}
+		cow_find(cow, x->offset, x->left < max_bytes ? x->left : max_bytes, &at);
+		in_memory = at.where == COW_IN_BASE ? cow->base_in_memory : cow->delta_in_memory;
+		r = run_in(ops, at.fd, x, at.offset - x->offset, at.len, in_memory ? flags & ~RWF_NOWAIT : flags);
 		if (r == BLK_IO_FAILED || r == BLK_IO_WOULD_BLOCK)
 			return r;
 		max_bytes -= before - x->left;
-		begun = true;
 	}
 	return x->left == 0 ? BLK_IO_DONE : BLK_IO_MORE;
 }

@@ -96,8 +96,11 @@ static int set_in_page(const struct blk_io_ops *ops, struct cow *cow, uint64_t f
 int cow_map_set(const struct blk_io_ops *ops, struct cow *cow, uint64_t first, uint64_t n)
 {
 	uint64_t end = first + n;
+	bool set;
 
 	must(!cow->read_only && end <= cow->layout.n_blocks);
+	if (cow_map_run(cow, first, n, &set) == n && set)
+		return 0;
 	while (first < end) {
 		uint64_t page_end = (first / COW_MAP_PAGE_BLOCKS + 1) * COW_MAP_PAGE_BLOCKS;
 		uint64_t stop = end < page_end ? end : page_end;

@@ -379,6 +379,20 @@ static void calls_of_a_write(void **state)
 	expect_model();
 }
 
+/* What a write meets on its way, new blocks and own ones in turn, makes no difference. */
+static void writes_over_mixed_blocks_are_one_call(void **state)
+{
+	(void)state;
+	open_disk();
+	for (uint64_t block = 1; block < 255; block += 2)
+		write_both(block * COW_BLOCK, COW_BLOCK, COW_BLOCK, 1);
+	host.n_writes = 0;
+	write_both(0, MIB, MIB, 7);
+	assert_int_equal(host.n_writes, 2);
+	expect_model();
+	assert_int_equal(host.n_reads, 2); /* the delta, then the base */
+}
+
 /* A slice that ends inside a block does not copy up what the next one overwrites. */
 static void slices_are_whole_blocks(void **state)
 {
@@ -616,6 +630,7 @@ int main(void)
 		T(discard_gives_space_back),
 		T(ops_without_holes_write_zeros),
 		T(calls_of_a_write),
+		T(writes_over_mixed_blocks_are_one_call),
 		T(slices_are_whole_blocks),
 		T(nowait_reads),
 		M(every_call_fails_once),
