@@ -38,7 +38,7 @@
 #define VSOCK "/vsock"			/* the Unix socket of the vsock device; not in /run, which drive.c watches */
 #define TAP "tap0"
 
-enum { WARM_UPS = 1, N_MAX = 16, JOB_TIMEOUT_MS = 20000, N_COUNTED = 128, MIB = 1 << 20 };
+enum { WARM_UPS = 1, N_MAX = 16, JOB_TIMEOUT_MS = 3000, N_COUNTED = 128, MIB = 1 << 20 };
 
 struct setup {
 	const char *monitor, *kernel, *initrd, *jobs;
@@ -86,6 +86,11 @@ static void serve(int fd)
 		case DEVICES_SOURCE:
 			for (uint64_t at = 0; at < r.n; at += sizeof(data))
 				send_all(fd, data, sizeof(data));
+			break;
+		case DEVICES_PING:
+			if (devices_ping(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP), DEVICES_GUEST, r.n) != 0)
+				bench_die("ping: %s", strerror(errno));
+			send_all(fd, data, 1);
 			break;
 		case DEVICES_ECHO:
 			for (uint64_t i = 0; i < r.n; i++) {

@@ -12,8 +12,6 @@
 #include <linux/fs.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
-#include <netinet/ip.h>
-#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,12 +230,12 @@ static size_t receive(int fd, void *data, size_t len)
 	return (size_t)n;
 }
 
-/* @n MiB, or @n times to and fro. */
+/* @n MiB, or @n times there and back. */
 static void run_socket(const struct job *job, uint64_t n)
 {
 	static char data[DEVICES_CHUNK];
 	int fd = connection(job);
-	struct devices_request request = { job->what, job->what == DEVICES_ECHO ? n : n * MIB };
+	struct devices_request request = { job->what, job->what <= DEVICES_SOURCE ? n * MIB : n };
 
 	send_all(fd, &request, sizeof(request));
 	switch (job->what) {
@@ -250,6 +248,9 @@ static void run_socket(const struct job *job, uint64_t n)
 		for (uint64_t left = n * MIB; left > 0;)
 			left -= receive(fd, data, left < sizeof(data) ? left : sizeof(data));
 		break;
+	case DEVICES_PING:
+		receive(fd, data, 1);
+		break;
 	case DEVICES_ECHO:
 		for (uint64_t i = 0; i < n; i++) {
 			send_all(fd, data, 1);
@@ -259,40 +260,15 @@ static void run_socket(const struct job *job, uint64_t n)
 	}
 }
 
-static uint16_t icmp_checksum(const void *data, size_t len)
-{
-	const uint16_t *word = data;
-	uint32_t sum = 0;
-
-	for (size_t i = 0; i < len / 2; i++)
-		sum += word[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~(sum + (sum >> 16));
-}
-
-/* As ping(8) with its 56 bytes, without its pause. */
 static void run_ping(const struct job *job, uint64_t n)
 {
 	static int fd = -1;
-	struct {
-		struct icmphdr head;
-		char data[56];
-	} echo = { .head = { .type = ICMP_ECHO, .un.echo.id = htons(77) } };
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(DEVICES_HOST) };
-	char reply[200];
 
 	network_up();
 	if (fd < 0)
 		fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
-	for (uint64_t i = 0; i < n; i++) {
-		echo.head.un.echo.sequence = htons((uint16_t)i);
-		echo.head.checksum = 0;
-		echo.head.checksum = icmp_checksum(&echo, sizeof(echo));
-		if (sendto(fd, &echo, sizeof(echo), 0, (struct sockaddr *)&to, sizeof(to)) != sizeof(echo))
-			die(job->name);
-		if (recv(fd, reply, sizeof(reply), 0) != (ssize_t)(sizeof(struct iphdr) + sizeof(echo)))
-			die(job->name);
-	}
+	if (devices_ping(fd, DEVICES_HOST, n) != 0)
+		die(job->name);
 }
 
 /* What the marks themselves cost, to be taken off. */
@@ -317,6 +293,7 @@ static const struct job jobs[] = {
 	{ "tcp_in", run_socket, 8, 32, .family = AF_INET, .what = DEVICES_SOURCE },
 	{ "tcp_echo", run_socket, 200, 1000, .family = AF_INET, .what = DEVICES_ECHO },
 	{ "ping", run_ping, 200, 1000, .family = AF_INET },
+	{ "ping_in", run_socket, 200, 1000, .family = AF_INET, .what = DEVICES_PING },
 	{ "vsock_out", run_socket, 8, 32, .family = AF_VSOCK, .what = DEVICES_SINK },
 	{ "vsock_in", run_socket, 8, 32, .family = AF_VSOCK, .what = DEVICES_SOURCE },
 	{ "vsock_echo", run_socket, 200, 1000, .family = AF_VSOCK, .what = DEVICES_ECHO },

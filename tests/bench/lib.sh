@@ -65,7 +65,7 @@ cp "$rows" $root/rows
 cd $root
 while IFS='|' read -r name command <&3; do
 	echo "row $name"
-	eval "chroot $root $command" || echo "failed $name"
+	eval "chroot $root $command" && echo "end $name" || echo "failed $name"
 done 3<$root/rows
 END
 }
@@ -104,20 +104,28 @@ bench_about() {
 	echo
 }
 
+# Show the rows of a lab, whose output comes on standard input, as soon as each is complete.
+show_rows() {
+	local line name=
+	while IFS= read -r line; do
+		case $line in
+		"row "*) name=${line#row }; : >"$work/lines" ;;
+		"failed "*) echo "$bench: $name could not be measured" >&2; touch "$work/failed" ;;
+		"end "*) medians <"$work/lines" >"$work/row"; show_row "$name" <"$work/row" ;;
+		*) echo "$line" >>"$work/lines" ;;
+		esac
+	done
+}
+
 # Measure and show the rows of $work/selected. Returns whether all could be measured.
 bench_run() {
-	local thp name status=0
+	local thp
 	write_in_lab
 	bench_about
 	for thp in always madvise never; do
 		awk -F'|' -v thp=$thp '$2 == thp { print $1 "|" $3 }' "$work/selected" >"$work/rows"
 		[ -s "$work/rows" ] || continue
-		"$lab" --icount --timeout 1800 --thp $thp -- sh "$work/in_lab.sh" "$stage" "$work/rows" >"$work/out" || status=1
-		while IFS='|' read -r name _; do
-			awk -v name="$name" '/^row / { on = substr($0, 5) == name; next } on && !/^failed/' "$work/out" | medians >"$work/row"
-			show_row "$name" <"$work/row"
-			grep -qxF "failed $name" "$work/out" && { echo "$bench: $name could not be measured" >&2; status=1; }
-		done <"$work/rows"
+		{ "$lab" --icount --timeout 1800 --thp $thp -- sh "$work/in_lab.sh" "$stage" "$work/rows" || touch "$work/failed"; } | show_rows
 	done
-	return $status
+	[ ! -e "$work/failed" ]
 }
