@@ -189,10 +189,15 @@ void fix_kick(uint16_t q)
 
 /* --- The guest --- */
 
+uint64_t fix_rx_at(uint16_t i)
+{
+	return FIX_DATA + UINT64_C(0x10000) * (i % 64) + UINT64_C(0x100) * (i / 64);
+}
+
 void fix_offer_rx(uint16_t first, uint16_t n, uint32_t len)
 {
 	for (uint16_t i = first; i < first + n; i++) {
-		guest_ring_desc(&fix.rx, i, FIX_DATA + UINT64_C(0x10000) * (i % 64) + UINT64_C(0x100) * (i / 64), len, VIRTQ_DESC_F_WRITE, 0);
+		guest_ring_desc(&fix.rx, i, fix_rx_at(i), len, VIRTQ_DESC_F_WRITE, 0);
 		guest_ring_offer(&fix.rx, i);
 	}
 }

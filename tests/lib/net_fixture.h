@@ -67,7 +67,10 @@ void fix_edge(void);
 unsigned fix_run(void);
 void fix_kick(uint16_t q);
 
-/* Offer @n receive buffers of @len bytes each, from descriptor @first on; buffer i lies at FIX_DATA + i * 0x10000. */
+/* Where receive buffer @i lies. The first 64 are 64 KiB apart. */
+uint64_t fix_rx_at(uint16_t i);
+
+/* Offer @n receive buffers of @len bytes each, from descriptor @first on. */
 void fix_offer_rx(uint16_t first, uint16_t n, uint32_t len);
 
 /* Offer a frame for sending in one descriptor at FIX_DATA + 0x800000 + 0x11000 * @slot: @len bytes, header @hdr in front. */

@@ -281,7 +281,7 @@ static void expect_frame(unsigned n, uint32_t len, uint16_t first, uint32_t buf_
 
 	for (uint32_t done = 0, i = first; done < len; i++) {
 		uint32_t part = len - done < buf_len ? len - done : buf_len;
-		const uint8_t *p = guest_at(FIX_DATA + UINT64_C(0x10000) * (i % 64) + UINT64_C(0x100) * (i / 64), part);
+		const uint8_t *p = guest_at(fix_rx_at((uint16_t)i), part);
 
 		expect_used(&fix.rx, (uint16_t)i, part);
 		for (uint32_t k = 0; k < part; k++, done++) {
