@@ -76,21 +76,32 @@ static void ring_store32(uint8_t *p, uint32_t v)
 	__atomic_store_n((uint32_t *)(void *)p, htole32(v), __ATOMIC_RELAXED);
 }
 
+/* A descriptor in registers. */
+struct desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags, next;
+};
+
 /*
- * Copy the descriptor at @hva (@gpa) once. The fence forbids the compiler to read a field from the
+ * Copy the descriptor at @hva (@gpa) once, as its two words. The fence forbids the compiler to read a field from the
  * guest again when it runs out of registers (Q4).
  */
-static void desc_fetch(const uint8_t *hva, gpa_t gpa, struct virtq_desc_wire *out)
+static inline struct desc desc_fetch(const uint8_t *hva, gpa_t gpa)
 {
-	struct virtq_desc_wire d;
+	uint64_t word[2];
 
-	memcpy(&d, hva, sizeof(d));
+	_Static_assert(sizeof(struct virtq_desc_wire) == sizeof(word), "2.7.5");
+	memcpy(word, hva, sizeof(word));
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	observe_fetch(gpa, sizeof(d), false);
-	out->addr = le64toh(d.addr);
-	out->len = le32toh(d.len);
-	out->flags = le16toh(d.flags);
-	out->next = le16toh(d.next);
+	observe_fetch(gpa, sizeof(word), false);
+	word[1] = le64toh(word[1]);
+	return (struct desc){
+		.addr = le64toh(word[0]),
+		.len = (uint32_t)word[1],
+		.flags = (uint16_t)(word[1] >> 32),
+		.next = (uint16_t)(word[1] >> 48),
+	};
 }
 
 static const uint8_t *used_event_at(const struct virtqueue *vq)
@@ -223,120 +234,99 @@ static enum verdict avail_refresh(struct virtqueue *vq)
 	return VERDICT_OK;
 }
 
-/*
- * Add descriptor @d, which is not an indirect one, to the chain: the place where a guest range becomes
- * a vq_seg (Q3).
- */
-static inline enum verdict chain_append(const struct virtqueue *vq, const struct virtq_desc_wire *d, struct vq_chain *out)
+/* A table of descriptors: the queue's, or an indirect one. */
+struct desc_table {
+	const uint8_t *hva;
+	gpa_t gpa;
+	uint32_t n;
+};
+
+static inline struct desc table_fetch(const struct desc_table *t, uint32_t i)
 {
-	bool writable = (d->flags & VIRTQ_DESC_F_WRITE) != 0;
-	struct vq_seg *seg = &out->seg[out->n];
-	void *hva = NULL;
+	size_t at = (size_t)i * sizeof(struct virtq_desc_wire);
 
-	if (out->n == VQ_CHAIN_MAX)
-		return VERDICT_QUEUE_BROKEN;
-	/*
-	 * 2.7.5.2: a chain of more than 2^32 bytes is forbidden (it could only loop), and used.len has
-	 * 32 bits.
-	 */
-	if (out->readable_len + out->writable_len + d->len > UINT32_MAX)
-		return VERDICT_QUEUE_BROKEN;
-	/*
-	 * 2.7.4.2: dev_readable before dev_writable. Wrong, but the ring is sound: the request alone
-	 * fails.
-	 */
-	if (!writable && out->n > out->n_readable)
-		return VERDICT_REQ_ERROR;
-	/*
-	 * An empty segment is harmless wherever it points (CVE-2023-5158 was a device that thought
-	 * otherwise).
-	 */
-	if (d->len > 0) {
-		hva = gmem_hva(vq->mem, GPA(d->addr), d->len);
-		if (!hva)
-			return VERDICT_QUEUE_BROKEN;
-	}
-	out->n++;
-	seg->hva = hva;
-	seg->gpa = GPA(d->addr);
-	seg->len = d->len;
-	seg->dev_writable = writable;
-	if (writable) {
-		out->writable_len += d->len;
-	} else {
-		out->n_readable++;
-		out->readable_len += d->len;
-	}
-	return VERDICT_OK;
-}
-
-/*
- * Follow @next through the table of @n descriptors at @hva from descriptor @i on, until one without
- * NEXT. An indirect descriptor is not followed but left in *@indirect (len 0 otherwise). At most @n
- * steps, so a loop ends as a broken queue.
- */
-static enum verdict table_walk(const struct virtqueue *vq, const uint8_t *hva, gpa_t gpa, uint32_t n, uint32_t i,
-			       struct virtq_desc_wire *indirect, struct vq_chain *out)
-{
-	for (uint32_t steps = 0; steps < n; steps++) {
-		size_t at = (size_t)i * sizeof(struct virtq_desc_wire);
-		struct virtq_desc_wire d;
-		enum verdict v;
-
-		if (i >= n)
-			return VERDICT_QUEUE_BROKEN;
-		desc_fetch(hva + at, GPA(gpa.v + at), &d);
-		if (d.flags & VIRTQ_DESC_F_INDIRECT) {
-			/*
-			 * 2.7.5.3.1: not with NEXT; not inside an indirect table (there @indirect is
-			 * NULL).
-			 */
-			if (!indirect || (d.flags & VIRTQ_DESC_F_NEXT))
-				return VERDICT_QUEUE_BROKEN;
-			*indirect = d;
-			return VERDICT_OK;
-		}
-		v = chain_append(vq, &d, out);
-		if (v != VERDICT_OK)
-			return v;
-		if (!(d.flags & VIRTQ_DESC_F_NEXT))
-			return VERDICT_OK;
-		i = d.next;
-	}
-	return VERDICT_QUEUE_BROKEN;
+	return desc_fetch(t->hva + at, GPA(t->gpa.v + at));
 }
 
 /* The table that @d refers to (2.7.5.3). Its WRITE flag is ignored, as 2.7.5.3.2 says. */
-static enum verdict indirect_walk(const struct virtqueue *vq, const struct virtq_desc_wire *d, struct vq_chain *out)
+static enum verdict indirect_table(const struct virtqueue *vq, struct desc d, struct desc_table *out)
 {
-	uint32_t n = d->len / (uint32_t)sizeof(struct virtq_desc_wire);
-	const uint8_t *hva;
+	uint32_t n = d.len / (uint32_t)sizeof(struct virtq_desc_wire);
 
-	if (!vq->indirect || n == 0 || d->len % sizeof(struct virtq_desc_wire) != 0)
+	/* 2.7.5.3.1: not with NEXT. */
+	if (!vq->indirect || (d.flags & VIRTQ_DESC_F_NEXT) || n == 0 || d.len % sizeof(struct virtq_desc_wire) != 0)
 		return VERDICT_QUEUE_BROKEN;
 	/* next has 16 bits; longer tables (65536 is the most that could be reached) are nobody's. */
 	if (n > UINT16_MAX)
 		return VERDICT_QUEUE_BROKEN;
-	hva = gmem_hva(vq->mem, GPA(d->addr), d->len);
-	if (!hva)
-		return VERDICT_QUEUE_BROKEN;
-	return table_walk(vq, hva, GPA(d->addr), n, 0, NULL, out);
+	*out = (struct desc_table){ .hva = gmem_hva(vq->mem, GPA(d.addr), d.len), .gpa = GPA(d.addr), .n = n };
+	return out->hva ? VERDICT_OK : VERDICT_QUEUE_BROKEN;
 }
 
+/*
+ * Follow the chain that begins at @head until a descriptor without NEXT, through an indirect table where there is one:
+ * the place where a guest range becomes a vq_seg (Q3). At most VQ_CHAIN_MAX steps, so a loop ends as a broken queue.
+ *
+ * This loop is most of what a request costs of our own time: it works on locals, and out's members are set at its end.
+ */
 static enum verdict chain_walk(const struct virtqueue *vq, uint16_t head, struct vq_chain *out)
 {
-	struct virtq_desc_wire indirect = { .flags = 0 };
-	enum verdict v;
+	struct desc_table table = { .hva = vq->desc, .gpa = vq->desc_gpa, .n = vq->size };
+	const struct vq_seg *first_writable = NULL;
+	struct vq_seg *seg = out->seg;
+	uint64_t len = 0, readable_len = 0;
+	bool nested = false;
+	struct desc d = table_fetch(&table, head);
 
 	out->head = head;
-	out->n = 0;
-	out->n_readable = 0;
-	out->readable_len = 0;
-	out->writable_len = 0;
-	v = table_walk(vq, vq->desc, vq->desc_gpa, vq->size, head, &indirect, out);
-	if (v == VERDICT_OK && indirect.flags != 0)
-		v = indirect_walk(vq, &indirect, out);
-	return v;
+	for (;;) {
+		if (unlikely(d.flags & VIRTQ_DESC_F_INDIRECT)) {
+			/* 2.7.5.3.1: not inside another. */
+			if (nested || indirect_table(vq, d, &table) != VERDICT_OK)
+				return VERDICT_QUEUE_BROKEN;
+			nested = true;
+			d = table_fetch(&table, 0);
+			continue;
+		}
+		/*
+		 * 2.7.5.2: a chain of more than 2^32 bytes is forbidden (it could only loop), and used.len
+		 * has 32 bits.
+		 */
+		if (seg == out->seg + VQ_CHAIN_MAX || len + d.len > UINT32_MAX)
+			return VERDICT_QUEUE_BROKEN;
+		seg->dev_writable = (d.flags & VIRTQ_DESC_F_WRITE) != 0;
+		if (seg->dev_writable && !first_writable) {
+			first_writable = seg;
+			readable_len = len;
+		}
+		/*
+		 * 2.7.4.2: dev_readable before dev_writable. Wrong, but the ring is sound: the request alone
+		 * fails.
+		 */
+		if (!seg->dev_writable && first_writable)
+			return VERDICT_REQ_ERROR;
+		seg->hva = gmem_hva(vq->mem, GPA(d.addr), d.len);
+		/*
+		 * An empty segment is harmless wherever it points (CVE-2023-5158 was a device that thought
+		 * otherwise).
+		 */
+		if (unlikely(!seg->hva) && d.len != 0)
+			return VERDICT_QUEUE_BROKEN;
+		seg->gpa = GPA(d.addr);
+		seg->len = d.len;
+		seg++;
+		len += d.len;
+		if (!(d.flags & VIRTQ_DESC_F_NEXT))
+			break;
+		if (d.next >= table.n)
+			return VERDICT_QUEUE_BROKEN;
+		d = table_fetch(&table, d.next);
+	}
+	out->n = (uint16_t)(seg - out->seg);
+	out->n_readable = first_writable ? (uint16_t)(first_writable - out->seg) : out->n;
+	out->readable_len = first_writable ? readable_len : len;
+	out->writable_len = len - out->readable_len;
+	return VERDICT_OK;
 }
 
 enum verdict virtqueue_available(struct virtqueue *vq, uint16_t *n)

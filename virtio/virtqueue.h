@@ -53,7 +53,7 @@ enum verdict {
 
 /* One descriptor, copied and checked. */
 struct vq_seg {
-	void *hva;         /* NULL when len is 0 */
+	void *hva;         /* means nothing when len is 0 */
 	gpa_t gpa;
 	uint32_t len;      /* bytes */
 	bool dev_writable;
