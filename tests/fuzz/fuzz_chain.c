@@ -137,7 +137,7 @@ static void check_chain(const struct run *r)
 
 		must(seg->dev_writable == (i >= chain->n_readable));
 		must(seg->len == 0 || gmem_contains(mem, seg->gpa, seg->len));
-		must(seg->hva == (seg->len ? gmem_hva(mem, seg->gpa, seg->len) : NULL));
+		must(seg->len == 0 || seg->hva == gmem_hva(mem, seg->gpa, seg->len));
 		if (seg->dev_writable)
 			writable += seg->len;
 		else
