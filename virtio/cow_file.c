@@ -195,21 +195,21 @@ static bool next_data(int fd, uint64_t end, uint64_t *from, uint64_t *to)
 	if (data < 0 || (uint64_t)data >= end)
 		return false;
 	hole = lseek(fd, data, SEEK_HOLE);
-	*from = (uint64_t)data;
-	*to = hole > data && (uint64_t)hole < end ? (uint64_t)hole : end;
+	*from = (uint64_t)data & ~UINT64_C(7); /* whole words; @end is at one */
+	*to = hole > data && (uint64_t)hole < end ? ((uint64_t)hole + 7) & ~UINT64_C(7) : end;
 	return true;
 }
 
-/* Put the @len bytes of cow->page at offset @at of the map over it. True if that set a bit. */
+/* Add the @len bytes of cow->page to the map at its offset @at, in words. True if that set a bit. */
 static bool merge(struct cow *cow, uint64_t at, uint64_t len)
 {
-	uint8_t *map = (uint8_t *)cow->map + at;
-	uint8_t added = 0;
+	uint64_t *map = &cow->map[at / sizeof(uint64_t)];
+	uint64_t added = 0;
 
-	for (uint64_t i = 0; i < len; i++) {
+	for (uint64_t i = 0; i < len / sizeof(uint64_t); i++) {
 		if (cow->page[i] == 0)
 			continue; /* the map's page may not be there yet */
-		added |= cow->page[i] & (uint8_t)~map[i];
+		added |= cow->page[i] & ~map[i];
 		map[i] |= cow->page[i];
 	}
 	return added != 0;

@@ -42,8 +42,8 @@ struct cow {
 	uint64_t *dirty;
 	uint64_t n_pages, n_dirty;
 
-	uint8_t page[COW_MAP_PAGE];   /* cow_map_set(): the map's page as it was */
-	uint8_t block[COW_BLOCK];     /* cow_io.c: bytes that are copied up */
+	uint64_t page[COW_MAP_PAGE / sizeof(uint64_t)]; /* cow_map_set(): the map's page as it was */
+	uint8_t block[COW_BLOCK];                       /* cow_io.c: bytes that are copied up */
 };
 
 /* Blocks from @first on, at most @max (> 0, inside the disk), that are all set or all clear; *@set says which. Pure. */
