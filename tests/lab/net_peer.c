@@ -331,8 +331,10 @@ static int rate_put(const struct sockaddr_in *to, uint64_t warm, uint64_t ms)
 {
 	int fd = ask(to, "put %llu %llu\n", (unsigned long long)warm, (unsigned long long)ms);
 	unsigned long long bytes, in_window;
+	struct linger at_once = { 1, 0 }; /* what waits here to be sent would disturb what is measured next */
 	struct pollfd p = { fd, POLLIN | POLLOUT, 0 };
 
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	for (uint64_t done = 0; !(p.revents & POLLIN) && poll(&p, 1, -1) > 0;) {
 		ssize_t n = p.revents & POLLOUT ? send(fd, pattern + done % PATTERN_LEN, CHUNK, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
 
