@@ -103,7 +103,10 @@ static bool slot_queue(struct blk *blk, struct slot *s)
 	return true;
 }
 
-/* The request of @s is over. A device that is being reset has no ring to complete it on. */
+/*
+ * The request of @s is over, with @error; a transfer that met the end of the file is not @ok without one. A device
+ * that is being reset has no ring to complete it on.
+ */
 static void slot_finish(struct blk *blk, struct slot *s, int error, bool ok)
 {
 	if (blk->vdev.active && s->req.op == BLK_OP_FLUSH)
@@ -146,7 +149,7 @@ static void slot_result(struct blk *blk, struct slot *s, int32_t res)
 	}
 	if (s->req.op == BLK_OP_FLUSH || res <= 0) {
 		/* 0 bytes: the file ends before the disk does. */
-		slot_finish(blk, s, res < 0 ? -res : 0, res >= 0);
+		slot_finish(blk, s, res < 0 ? -res : 0, false);
 		return;
 	}
 	s->tries = 0;

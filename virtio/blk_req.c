@@ -52,7 +52,7 @@ static enum verdict parse_transfer(uint64_t sector, uint64_t len, const struct b
  * The ranges of DISCARD and WRITE_ZEROES, 5.2.6.1 and 5.2.6.2, from what @reader has left. Returns @op when all are in
  * order, BLK_OP_UNSUPPORTED for flags that are not defined (for DISCARD: all), else BLK_OP_REFUSED.
  */
-static enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader,
+static COLD enum blk_op parse_ranges(enum blk_op op, struct chain_cursor *reader,
 				const struct blk_limits *limits, struct blk_ranges *out)
 {
 	const uint32_t known = op == BLK_OP_DISCARD ? 0 : VIRTIO_BLK_RANGE_F_UNMAP;

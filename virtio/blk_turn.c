@@ -20,6 +20,7 @@ struct turn {
 	uint32_t requests;
 	uint64_t bytes;
 	uint64_t start_ns; /* 0: not looked yet */
+	bool timed;        /* false: nothing here can be slow, bytes and requests are limit enough */
 };
 
 enum taken {
@@ -305,7 +306,7 @@ static bool turn_goes_on(struct turn *turn)
 	if (turn->bytes == 0 || turn->requests == 0)
 		return false;
 	turn->requests--;
-	if (turn->requests == BLK_TURN_REQUESTS - 1)
+	if (turn->requests == BLK_TURN_REQUESTS - 1 || !turn->timed)
 		return true;
 	if (turn->start_ns == 0) {
 		turn->start_ns = coarse_now_ns();
@@ -321,7 +322,11 @@ static bool turn_goes_on(struct turn *turn)
 void blk_process(struct blk *blk)
 {
 	struct virtqueue *vq = blk->vdev.vq[BLK_QUEUE];
-	struct turn turn = { .requests = BLK_TURN_REQUESTS, .bytes = BLK_TURN_BYTES };
+	struct turn turn = {
+		.requests = BLK_TURN_REQUESTS,
+		.bytes = BLK_TURN_BYTES,
+		.timed = blk->backing.nowait != BLK_NOWAIT_MEMORY,
+	};
 
 	virtqueue_notify_off(vq);
 	for (;;) {

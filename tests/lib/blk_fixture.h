@@ -116,6 +116,8 @@ static UNUSED void write_file(uint64_t n_sectors)
 struct options {
 	bool read_only, flush, in_vcpu;
 	struct ratelimit_bucket_config bandwidth, ops;
+	struct blk_ring *ring; /* engine Async */
+	enum blk_nowait nowait; /* what the file pretends to be, if not BLK_NOWAIT_NEVER; with a ring always */
 };
 
 static UNUSED void create(struct options o)
@@ -123,10 +125,13 @@ static UNUSED void create(struct options o)
 	struct blk_backing backing;
 	struct blk_config config = {
 		.drive_id = "d", .flush = o.flush, .bandwidth = o.bandwidth, .ops = o.ops, .loop = loop, .io = &host_ops,
+		.ring = o.ring,
 	};
 	struct virtio_mmio_config mmio = { .mem = mem, .irq = &irq, .loop = loop, .kick_in_vcpu = o.in_vcpu };
 
 	assert_int_equal(blk_backing_open(path, o.read_only, &backing, NULL), 0);
+	if (o.ring || o.nowait != BLK_NOWAIT_NEVER)
+		backing.nowait = o.nowait;
 	assert_int_equal(blk_create(&config, &backing, &blk, NULL), 0);
 	assert_int_equal(backing.fd, -1);
 	mmio.dev = blk_virtio_device(blk);
