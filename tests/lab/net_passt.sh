@@ -54,6 +54,18 @@ passt_works() {
 	pings_from_guest 10.99.9.9
 	# Many short ones.
 	in_passt 'many connections' 20 'n=0; while [ $n -lt 20 ] && net-peer get 10.99.9.9 7000 1000 > /dev/null; do n=$((n + 1)); done; echo $n'
+	# passt does not read for a while: what the guest sends waits, and nobody looks again and again.
+	"$NET_PEER" run 127.0.0.1 7001 'net-peer put 10.99.9.9 7000 8000000 > /dev/null' >"$dir/put" 2>&1 &
+	nap 0.7
+	kill -STOP "$passt"
+	nap 0.5
+	io_load 1.5
+	below 'load of the I/O thread while passt is stopped, permille' 20 "$permille"
+	answers
+	kill -CONT "$passt"
+	wait $! || failure+="
+    guest to host over a passt that was stopped: expected success, got $(<"$dir/put")"
+	expect 'what it printed' '' "$(<"$dir/put")"
 	# Nothing to do: nothing done.
 	nap 1
 	io_load 2
