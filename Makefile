@@ -178,7 +178,7 @@ $(B)/asan/replay_%: $(B)/obj/asan/tests/fuzz/fuzz_%.o $(B)/obj/asan/tests/fuzz/s
 
 # Bare-metal guests: tests/guest/<name>/guest.c, each with the small runtime of tests/guest/lib.
 GUESTS := $(patsubst tests/guest/%/guest.c,%,$(wildcard tests/guest/*/guest.c))
-GUEST_LIB := $(addprefix $(B)/obj/guest/lib/,entry.o runtime.o blk.o)
+GUEST_LIB := $(addprefix $(B)/obj/guest/lib/,entry.o $(patsubst tests/guest/lib/%.c,%.o,$(wildcard tests/guest/lib/*.c)))
 GUEST_CFLAGS := -std=gnu11 -Os -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	-fcf-protection=none -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -ffunction-sections \
 	-Itests/guest/lib -MMD -MP
