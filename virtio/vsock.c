@@ -25,6 +25,8 @@
 /* After accept(2) found no descriptors, and between tries to connect to a listener whose backlog is full. */
 #define ACCEPT_PAUSE_MS 100
 #define OPEN_PAUSE_MS 20
+/* Before a guest that tells of no room is asked. */
+#define STALL_MS 1000
 /* How late a driver may hear that it got transmit chains back. */
 #define LAZY_NS 1000000
 
@@ -64,14 +66,26 @@ static bool events_lag(const struct vsock_stream *s)
 static bool wants_turn(const struct vsock_stream *s)
 {
 	return s->conn.say != 0 ||
-	       (s->readable && vsock_conn_reads_host(&s->conn) && vsock_conn_credit(&s->conn) > 0);
+	       (s->readable && vsock_conn_reads_host(&s->conn) && vsock_conn_may_send(&s->conn));
+}
+
+/* Host bytes wait for credit. Linux tells of room by itself; others may want to be asked. */
+static bool stalled(const struct vsock_stream *s)
+{
+	return s->readable && vsock_conn_reads_host(&s->conn) && !vsock_conn_may_send(&s->conn);
+}
+
+static bool timer_lags(const struct vsock_stream *s)
+{
+	return s->timed != s->conn.state ||
+	       (stalled(s) && (!s->stall_timer || (s->stall_asked && s->conn.tx_cnt != s->stall_tx_cnt)));
 }
 
 static bool wants_sync(const struct vsock_stream *s)
 {
 	if (s->conn.state == VSOCK_DEAD)
 		return s->timed != VSOCK_DEAD || (s->conn.say == 0 && !s->in_ready);
-	return s->timed != s->conn.state || events_lag(s);
+	return timer_lags(s) || events_lag(s);
 }
 
 void vsock_settle(struct vsock_stream *s)
@@ -79,8 +93,6 @@ void vsock_settle(struct vsock_stream *s)
 	if (s->in_table && !vsock_conn_is_keyed(&s->conn))
 		vsock_table_remove(s);
 	vsock_uds_shutdown(s);
-	if (s->readable && vsock_conn_reads_host(&s->conn))
-		vsock_conn_want_credit(&s->conn);
 	if (!s->in_ready && wants_turn(s))
 		vsock_ready_push(s);
 	if (!s->in_sync && wants_sync(s))
@@ -143,6 +155,11 @@ static void set_timer(struct vsock_stream *s)
 	uint32_t ms = vsock_conn_timeout_ms(s->conn.state);
 
 	s->timed = s->conn.state;
+	s->stall_timer = stalled(s);
+	s->stall_asked = false;
+	s->stall_tx_cnt = s->conn.tx_cnt;
+	if (s->stall_timer)
+		ms = STALL_MS;
 	if (s->conn.state == VSOCK_OPENING)
 		ms = OPEN_PAUSE_MS;
 	if (ms > 0)
@@ -155,7 +172,7 @@ static void sync_stream(struct vsock_stream *s)
 {
 	if (s->conn.state == VSOCK_OPENING && s->timed != VSOCK_OPENING)
 		vsock_uds_connect(s);
-	if (s->conn.state != VSOCK_DEAD && s->timed != s->conn.state)
+	if (s->conn.state != VSOCK_DEAD && timer_lags(s))
 		set_timer(s);
 	if (s->conn.state != VSOCK_DEAD && events_lag(s))
 		watch(s);
@@ -352,8 +369,14 @@ void vsock_stream_timer(void *stream)
 	virtio_device_lock(&v->vdev);
 	if (s->conn.state == VSOCK_OPENING)
 		s->timed = VSOCK_FREE; /* try again */
-	else if (s->conn.state == s->timed)
+	else if (s->conn.state == s->timed && s->conn.state != VSOCK_OPEN)
 		vsock_conn_timeout(&s->conn);
+	else if (s->stall_timer && stalled(s) && s->conn.tx_cnt == s->stall_tx_cnt)
+		s->stall_asked = true; /* once, until something was sent */
+	else
+		s->stall_timer = false;
+	if (s->stall_asked)
+		vsock_conn_want_credit(&s->conn);
 	vsock_settle(s);
 	vsock_finish(v, true);
 	virtio_device_unlock(&v->vdev);

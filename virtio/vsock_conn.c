@@ -29,10 +29,8 @@ static void credit_learn(struct vsock_conn *c, const struct vsock_pkt *pkt)
 	c->peer_buf_alloc = pkt->buf_alloc < VSOCK_PEER_CREDIT_MAX ? pkt->buf_alloc : VSOCK_PEER_CREDIT_MAX;
 	if (c->tx_cnt - pkt->fwd_cnt < c->tx_cnt - c->peer_fwd_cnt)
 		c->peer_fwd_cnt = pkt->fwd_cnt;
-	if (vsock_conn_credit(c) > 0) {
-		c->credit_asked = false;
-		c->say &= (uint8_t)~VSOCK_SAY_CREDIT_REQUEST;
-	}
+	if (vsock_conn_credit(c) >= c->peer_buf_alloc / 4 && c->peer_buf_alloc > 0)
+		c->dry = false;
 }
 
 void vsock_conn_init_guest(struct vsock_conn *c, uint32_t buf_alloc, const struct vsock_pkt *pkt)
@@ -279,10 +277,15 @@ uint32_t vsock_conn_credit(const struct vsock_conn *c)
 
 void vsock_conn_want_credit(struct vsock_conn *c)
 {
-	if (c->state != VSOCK_OPEN || c->credit_asked || vsock_conn_credit(c) > 0)
+	if (c->state != VSOCK_OPEN || vsock_conn_may_send(c))
 		return;
-	c->credit_asked = true;
+	c->dry = false;
 	c->say |= VSOCK_SAY_CREDIT_REQUEST;
+}
+
+bool vsock_conn_may_send(const struct vsock_conn *c)
+{
+	return !c->dry && vsock_conn_credit(c) > 0;
 }
 
 static void header(struct vsock_conn *c, enum vsock_op op, struct vsock_pkt *pkt)
@@ -305,6 +308,8 @@ void vsock_conn_send(struct vsock_conn *c, uint32_t n, struct vsock_pkt *pkt)
 	header(c, VSOCK_OP_RW, pkt);
 	pkt->len = n;
 	c->tx_cnt += n;
+	if (vsock_conn_credit(c) == 0)
+		c->dry = true;
 }
 
 bool vsock_conn_next(struct vsock_conn *c, struct vsock_pkt *pkt)

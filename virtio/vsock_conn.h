@@ -93,7 +93,7 @@ struct vsock_conn {
 	uint8_t host_shut;       /* what the host program will not do any more */
 	uint8_t told_shut;       /* what the guest was told */
 	uint8_t say;             /* VSOCK_SAY_* */
-	bool credit_asked;       /* since the last time that there was some */
+	bool dry;                /* the credit was used up; what trickles in since is too little to go on with */
 };
 
 /* Begin: a host program connected, or the guest sent @pkt, a REQUEST. The buffer for the host has @buf_alloc bytes. */
@@ -142,7 +142,13 @@ bool vsock_conn_reads_host(const struct vsock_conn *c) MUST_USE;
 /* How many bytes may be sent to the guest now. */
 uint32_t vsock_conn_credit(const struct vsock_conn *c) MUST_USE;
 
-/* The host has data and there is no credit: ask for some, once. */
+/*
+ * May bytes be sent now? There is credit; and once it was used up, a quarter of the guest's buffer is free again: a slow reader
+ * would else get its bytes in ever smaller packets.
+ */
+bool vsock_conn_may_send(const struct vsock_conn *c) MUST_USE;
+
+/* The host has had data for long and the guest tells of no room: ask, and take what there is. */
 void vsock_conn_want_credit(struct vsock_conn *c);
 
 /* The header of the next @n bytes (> 0, within the credit) to the guest. */

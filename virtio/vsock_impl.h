@@ -85,6 +85,9 @@ struct vsock_stream {
 	struct ev_source source;
 	struct ev_timer timer;
 	enum vsock_conn_state timed;    /* the state that the timer was set for */
+	bool stall_timer;               /* OPEN: it waits whether tx_cnt stays at stall_tx_cnt */
+	bool stall_asked;               /* it did, and the guest was asked for credit */
+	uint32_t stall_tx_cnt;
 	uint16_t open_tries;
 	bool in_table, in_ready, in_sync;
 	bool readable;                  /* the host has bytes for us, or its end of file */

@@ -205,7 +205,7 @@ static enum taken send_stream(struct vsock_stream *s, struct vsock_budget *budge
 	struct vsock_pkt pkt;
 
 	if ((s->conn.say & ~can_wait) == 0 && s->readable && vsock_conn_reads_host(&s->conn) &&
-	    vsock_conn_credit(&s->conn) > 0)
+	    vsock_conn_may_send(&s->conn))
 		return send_data(s, budget);
 	if (s->conn.say == 0)
 		return TAKEN_BUFFER;

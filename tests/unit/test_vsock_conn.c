@@ -259,7 +259,8 @@ static void absurd_peer_credit(void **state)
 	}
 }
 
-static void credit_is_asked_for_once(void **state)
+/* Credit that was used up is worth nothing until a quarter is back, or the guest was asked. */
+static void credit_that_trickles(void **state)
 {
 	struct vsock_pkt pkt = packet(VSOCK_OP_CREDIT_UPDATE), sent;
 	struct vsock_conn c = in_state(VSOCK_OPEN);
@@ -267,19 +268,25 @@ static void credit_is_asked_for_once(void **state)
 	(void)state;
 	vsock_conn_want_credit(&c);
 	expect_silence(&c); /* there is some */
-	vsock_conn_send(&c, 1000, &sent);
-	vsock_conn_want_credit(&c);
-	expect_say(&c, VSOCK_OP_CREDIT_REQUEST);
-	vsock_conn_want_credit(&c);
-	expect_silence(&c);
-	assert_int_equal(vsock_conn_packet(&c, &pkt), VSOCK_EVENT_NONE); /* still none */
-	vsock_conn_want_credit(&c);
-	expect_silence(&c);
-	pkt.fwd_cnt = 1000;
+	vsock_conn_send(&c, 999, &sent);
+	assert_true(vsock_conn_may_send(&c));
+	vsock_conn_send(&c, 1, &sent);
+	assert_false(vsock_conn_may_send(&c));
+	pkt.fwd_cnt = 249;
 	assert_int_equal(vsock_conn_packet(&c, &pkt), VSOCK_EVENT_NONE);
-	vsock_conn_send(&c, 1000, &sent);
+	assert_false(vsock_conn_may_send(&c));
+	pkt.fwd_cnt = 250;
+	assert_int_equal(vsock_conn_packet(&c, &pkt), VSOCK_EVENT_NONE);
+	assert_true(vsock_conn_may_send(&c));
+	vsock_conn_send(&c, 250, &sent);
+	pkt.fwd_cnt = 251;
+	assert_int_equal(vsock_conn_packet(&c, &pkt), VSOCK_EVENT_NONE);
+	assert_false(vsock_conn_may_send(&c));
 	vsock_conn_want_credit(&c);
 	expect_say(&c, VSOCK_OP_CREDIT_REQUEST);
+	assert_true(vsock_conn_may_send(&c));
+	vsock_conn_send(&c, 1, &sent);
+	assert_false(vsock_conn_may_send(&c));
 }
 
 /* --- Half-close --- */
@@ -456,7 +463,7 @@ int main(void)
 		cmocka_unit_test(counters_wrap),
 		cmocka_unit_test(peer_credit_is_clamped),
 		cmocka_unit_test(absurd_peer_credit),
-		cmocka_unit_test(credit_is_asked_for_once),
+		cmocka_unit_test(credit_that_trickles),
 		cmocka_unit_test(host_closes_one_direction),
 		cmocka_unit_test(guest_closes_one_direction),
 		cmocka_unit_test(backlog_outlives_the_guest),

@@ -78,6 +78,8 @@ static void nothing_spins(void **state)
 	(void)rig_settle();
 	assert_int_equal(strncmp(rig_get(fd), "OK ", 3), 0); /* to close with bytes unread would be a RST */
 	rig_put(fd, "waits");
+	rig_expect_nothing();
+	vsock_stream_timer(&rig_vsock->stream[0]); /* a second later */
 	(void)rig_expect(CREDIT_REQUEST);
 	rig_expect_sleep();
 	rig_put(fd, " and waits");
