@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All products go through 128 bits, so no configuration and no clock can overflow them; the reduced
- * fraction keeps the results exact.
+ * All products go through 128 bits, so no configuration and no clock can overflow them, and divisions keep
+ * their rest: the results are exact.
  */
 #include "virtio/ratelimit.h"
 
@@ -53,25 +53,26 @@ static void bucket_init(struct token_bucket *b, const struct ratelimit_bucket_co
 }
 
 /*
- * Credit the time since last_ns. Only the time that made whole tokens is accounted, so that frequent
- * calls lose nothing.
+ * Credit the time since last_ns. What is left of a token is kept, so that neither frequent nor rare calls lose or win
+ * anything over any time.
  */
 static void bucket_refill(struct token_bucket *b, uint64_t now_ns)
 {
-	uint64_t elapsed = now_ns > b->last_ns ? now_ns - b->last_ns : 0;
-	uint64_t tokens = mul_div(elapsed, b->num, b->den);
+	unsigned __int128 credit, tokens;
 
+	if (now_ns <= b->last_ns)
+		return;
+	/* No overflow: (2^64 - 1)^2 + 2^64 - 1 < 2^128. */
+	credit = (unsigned __int128)(now_ns - b->last_ns) * b->num + b->rem;
+	tokens = credit / b->den;
+	b->last_ns = now_ns;
 	if (tokens >= b->size - b->budget) {
 		b->budget = b->size;
-		b->last_ns = now_ns;
+		b->rem = 0;
 		return;
 	}
-	b->budget += tokens;
-	/*
-	 * The time for `tokens` tokens, rounded up: never more tokens than the elapsed time is worth.
-	 * <= elapsed.
-	 */
-	b->last_ns += (uint64_t)(((unsigned __int128)tokens * b->den + b->num - 1) / b->num);
+	b->budget += (uint64_t)tokens;
+	b->rem = (uint64_t)(credit % b->den);
 }
 
 /* Take @n tokens, or nothing. */

@@ -37,6 +37,7 @@ struct token_bucket {
 	uint64_t refill_ns; /* time for size tokens */
 	uint64_t num, den;  /* size / refill_ns, reduced */
 	uint64_t last_ns;   /* up to when refilling is accounted */
+	uint64_t rem;       /* what is left of a token at that time, in units of 1 / den; < den */
 };
 
 struct ratelimit {

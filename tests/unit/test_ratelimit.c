@@ -136,6 +136,68 @@ static void no_loss_in_rounding(void **state)
 	assert_in_range(got, 299, 300);
 }
 
+/*
+ * No drift: over ten hours, asked at odd times, exactly what the rate is worth is let through, to the token. Rates whose
+ * token takes no whole number of nanoseconds, and more than one token a nanosecond.
+ */
+static void no_drift_over_hours(void **state)
+{
+	static const struct {
+		uint64_t size, refill_ms;
+	} rates[] = { { 3, 1000 }, { 7, 1300 }, { 1000003, 9970 }, { UINT64_C(1) << 36, 10000 }, { 48000, 1000 } };
+	const uint64_t end = T0 + UINT64_C(36000000) * MS;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rates); i++) {
+		const uint64_t refill_ns = rates[i].refill_ms * MS;
+		uint64_t seed = 1, got, t = T0;
+
+		init_bytes(rates[i].size, 0, rates[i].refill_ms);
+		assert_true(bytes(rates[i].size, t));
+		got = 0;
+		/* Take all that is there, at times that have nothing to do with the rate. */
+		while (t < end) {
+			uint64_t want;
+
+			seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+			t += 1 + (seed >> 33) % (refill_ns / 2);
+			if (t > end)
+				t = end;
+			want = (uint64_t)((unsigned __int128)(t - T0) * rates[i].size / refill_ns) - got;
+			assert_true(want <= rates[i].size);
+			/* One more is not there; what is due is. */
+			if (want < rates[i].size) {
+				assert_false(bytes(want + 1, t));
+				ratelimit_expire(&rl);
+			}
+			if (want > 0)
+				assert_true(bytes(want, t));
+			got += want;
+		}
+	}
+}
+
+/* A new bucket while requests wait: full at once, but the block that runs goes on; the other bucket keeps its level. */
+static void update_while_blocked(void **state)
+{
+	const struct ratelimit_bucket_config b = { 1000, 0, 1000 }, o = { 10, 0, 1000 }, faster = { 5000, 100, 1000 };
+
+	(void)state;
+	ratelimit_init(&rl, &b, &o, T0);
+	assert_true(ratelimit_take(&rl, 1, 1000, T0));
+	assert_false(ratelimit_take(&rl, 1, 1, T0));
+	ratelimit_update(&rl, &faster, NULL, T0 + 10 * MS);
+	assert_int_equal(ratelimit_deadline(&rl), T0 + RATELIMIT_RETRY_NS);
+	assert_false(ratelimit_take(&rl, 1, 1, T0 + 10 * MS));
+	ratelimit_expire(&rl);
+	assert_true(ratelimit_take(&rl, 1, 5100, T0 + RATELIMIT_RETRY_NS));
+	assert_int_equal(rl.ops.budget, 8);
+	/* Half a second for 2500 of the new rate. */
+	assert_false(ratelimit_take(&rl, 1, 2500, T0 + RATELIMIT_RETRY_NS));
+	ratelimit_expire(&rl);
+	assert_true(ratelimit_take(&rl, 1, 2500, T0 + RATELIMIT_RETRY_NS + 500 * MS));
+}
+
 static void over_consumption(void **state)
 {
 	(void)state;
@@ -229,7 +291,8 @@ int main(void)
 		cmocka_unit_test(disabled), cmocka_unit_test(starts_full), cmocka_unit_test(burst_first),
 		cmocka_unit_test(refused_takes_nothing), cmocka_unit_test(burst_does_not_refill),
 		cmocka_unit_test(continuous_refill), cmocka_unit_test(no_loss_in_rounding),
-		cmocka_unit_test(over_consumption), cmocka_unit_test(blocks_both),
+		cmocka_unit_test(over_consumption), cmocka_unit_test(no_drift_over_hours),
+		cmocka_unit_test(update_while_blocked), cmocka_unit_test(blocks_both),
 		cmocka_unit_test(returned_to_the_burst), cmocka_unit_test(patch), cmocka_unit_test(extremes),
 	};
 
