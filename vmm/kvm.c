@@ -128,15 +128,6 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty, stru
 	return 0;
 }
 
-int kvm_add_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct err *e)
-{
-	struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = gsi};
-
-	if (ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd) < 0)
-		return err_sys(e, -errno, "KVM_IRQFD (GSI %u)", gsi);
-	return 0;
-}
-
 int kvm_add_ioeventfd(struct kvm *kvm, gpa_t gpa, uint32_t datamatch, int fd, struct err *e)
 {
 	struct kvm_ioeventfd ioeventfd = {

@@ -45,9 +45,6 @@ void kvm_fini(struct kvm *kvm);
 /* Give every region of @mem to the VM as a memory slot. @mem must outlive the VM. */
 int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty, struct err *e) MUST_USE;
 
-/* Let a write of 1 to @fd raise GSI @gsi. */
-int kvm_add_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct err *e) MUST_USE;
-
 /* Let a guest write of the 32-bit value @datamatch to @gpa signal @fd without an exit. */
 int kvm_add_ioeventfd(struct kvm *kvm, gpa_t gpa, uint32_t datamatch, int fd, struct err *e) MUST_USE;
 

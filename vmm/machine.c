@@ -74,14 +74,6 @@ static void vcpu_stopped(void *ctx, enum vcpu_stop why)
 
 /* ---- construction ----------------------------------------------------------------------------------------------- */
 
-/* An edge-triggered line that raises @gsi in the guest. */
-static int connect_irq(struct machine *m, struct irq_line *line, uint32_t gsi, struct err *e)
-{
-	int rc = irq_init(line, gsi, e);
-
-	return rc ? rc : kvm_add_irqfd(&m->kvm, line->fd, gsi, e);
-}
-
 static int add_serial(struct machine *m, const struct machine_params *p, struct err *e)
 {
 	struct serial_params params = {
@@ -93,9 +85,7 @@ static int add_serial(struct machine *m, const struct machine_params *p, struct 
 	};
 	int rc;
 
-	rc = connect_irq(m, &m->serial_irq, LAYOUT_COM1_GSI, e);
-	if (rc)
-		return rc;
+	irq_init_vm(&m->serial_irq, LAYOUT_COM1_GSI, m->kvm.vm_fd);
 	rc = serial_console_enter(&m->console, p->serial_out_path, e);
 	if (rc)
 		return rc;
@@ -115,9 +105,7 @@ static int add_legacy_devices(struct machine *m, const struct machine_params *p,
 	rc = add_serial(m, p, e);
 	if (rc)
 		return rc;
-	rc = connect_irq(m, &m->keyboard_irq, LAYOUT_I8042_GSI, e);
-	if (rc)
-		return rc;
+	irq_init_vm(&m->keyboard_irq, LAYOUT_I8042_GSI, m->kvm.vm_fd);
 	rc = i8042_create(&m->i8042, &m->keyboard_irq, guest_reset, m, e);
 	if (rc)
 		return rc;

@@ -46,12 +46,7 @@ static int attach(struct machine_virtio *v, struct machine_device *d, struct vir
 	uint32_t gsi = LAYOUT_GSI_FIRST + (uint32_t)(d - v->device);
 	int rc;
 
-	rc = irq_init(&d->irq, gsi, e);
-	if (rc)
-		return rc;
-	rc = kvm_add_irqfd(v->kvm, d->irq.fd, gsi, e);
-	if (rc)
-		return rc;
+	irq_init_vm(&d->irq, gsi, v->kvm->vm_fd);
 	rc = virtio_mmio_create(&config, &d->transport, e);
 	if (rc)
 		return rc;
