@@ -17,7 +17,6 @@
 #ifndef MAYFLY_VIRTIO_NET_BACKEND_H
 #define MAYFLY_VIRTIO_NET_BACKEND_H
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -39,7 +38,8 @@ struct net_backend_ops {
 	 * Receive one frame, header first, into @iov (@n elements, NET_FRAME_MAX bytes or less). Returns its
 	 * bytes (>= NET_HDR_LEN + 14), -EAGAIN when there is none now, -EMSGSIZE when one was there and did
 	 * not fit (it is gone), -EPIPE when the host's side has ended for good, or another negative errno.
-	 * At most one system call.
+	 * At most one system call. Frames may wait behind it with the descriptor not readable, so the caller
+	 * goes on until -EAGAIN; the descriptor's next edge comes after that.
 	 */
 	ssize_t (*recv)(struct net_backend *be, const struct iovec *iov, int n);
 
@@ -50,11 +50,11 @@ struct net_backend_ops {
 	 */
 	int (*send)(struct net_backend *be, const struct iovec *iov, int n);
 
-	/* A batch of sends ended: pass on what send() gathered. 0, or -EAGAIN: wait for EPOLLOUT and call again. Optional. */
+	/*
+	 * A batch of sends ended: pass on what send() gathered. 0, -EAGAIN: wait for EPOLLOUT and call again, or
+	 * -EPIPE. Optional.
+	 */
 	int (*flush)(struct net_backend *be);
-
-	/* Can recv() give a frame without the descriptor being readable? Optional: no. */
-	bool (*pending)(const struct net_backend *be);
 
 	/* The driver's features are final; set the host's offloads. 0 or negative errno. Optional. */
 	int (*set_features)(struct net_backend *be, uint64_t acked);

@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,13 +208,6 @@ static ssize_t passt_recv(struct net_backend *be, const struct iovec *iov, int n
 	return NET_HDR_LEN + len;
 }
 
-static bool passt_pending(const struct net_backend *be)
-{
-	const struct passt_conn *conn = conn_of(be);
-
-	return !conn->dead && next_frame(conn) != 0;
-}
-
 /* --- Send --- */
 
 static int passt_flush(struct net_backend *be)
@@ -283,7 +277,6 @@ static const struct net_backend_ops passt_ops = {
 	.recv = passt_recv,
 	.send = passt_send,
 	.flush = passt_flush,
-	.pending = passt_pending,
 	.dup = passt_dup,
 	.close = passt_close,
 };
