@@ -7,7 +7,7 @@
  *     devices_in_lab RUNS --jobs JOB,... --kernel F --initrd F [--disk MIB] [--remove FILE]... [--tap]
  *                    (--monitor F [--put PATH BODY]... | -- PROGRAM ARG...)
  *
- * After those runs comes one that counts instead of timing.
+ * After those runs comes one that counts instead of timing. BENCH_WALL in the environment: time is real.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,10 +38,19 @@
 #define VSOCK "/vsock"			/* the Unix socket of the vsock device; not in /run, which drive.c watches */
 #define TAP "tap0"
 
-enum { WARM_UPS = 1, N_MAX = 16, JOB_TIMEOUT_MS = 3000, N_COUNTED = 128, MIB = 1 << 20 };
+enum {
+	WARM_UPS = 1,
+	N_MAX = 16,
+	TIMEOUT_MS = 3000, /* virtual: one second of it can be ten of ours */
+	WALL_TIMEOUT_MS = 60000,
+	N_COUNTED = 128,
+	MIB = 1 << 20,
+};
 
 struct setup {
 	const char *monitor, *kernel, *initrd, *jobs;
+	int wall;		 /* not virtual time: other programs run, too */
+	unsigned int timeout_ms; /* for a boot or a job */
 	const char *remove[N_MAX];
 	const char *path[N_MAX], *body[N_MAX]; /* API calls */
 	int n_remove, n_put;
@@ -212,14 +221,21 @@ static void launch(const struct setup *s, const char *jobs, struct monitor *m)
 
 /* --- measuring --------------------------------------------------------------------------------------------------- */
 
-/* Guest and host must see the same time pass, or the guest's figures mean nothing. The marks are seen a little late. */
-static void check_clock(const char *job, uint64_t guest_ns, uint64_t host_ns)
+/*
+ * Guest and host must see the same time pass, or the guest's figures mean nothing. The marks are seen a little late, and on a
+ * busy machine with real time as late as it likes.
+ */
+static void check_clock(const struct setup *s, const char *job, uint64_t guest_ns, uint64_t host_ns)
 {
 	uint64_t diff = guest_ns > host_ns ? guest_ns - host_ns : host_ns - guest_ns;
 
-	if (diff > host_ns / 100 + 100000)
+	if (diff <= host_ns / 100 + 100000)
+		return;
+	if (!s->wall)
 		bench_die("%s: the guest's clock says %llu us, the host's %llu us", job, (unsigned long long)guest_ns / 1000,
 			  (unsigned long long)host_ns / 1000);
+	fprintf(stderr, "bench: %s: guest's and host's clock differ by %llu us (a busy machine?)\n", job,
+		(unsigned long long)diff / 1000);
 }
 
 struct counted {
@@ -271,10 +287,10 @@ static void run(const struct setup *s, enum kind kind)
 	if (kind == COUNTED)
 		counts_open();
 	launch(s, jobs, &m);
-	while (monitor_wait_any(&m, begin_or_done, JOB_TIMEOUT_MS, &begin_ns) == DEVICES_BEGIN) {
+	while (monitor_wait_any(&m, begin_or_done, s->timeout_ms, &begin_ns) == DEVICES_BEGIN) {
 		if (kind == COUNTED)
 			counts_clear();
-		if (monitor_wait_any(&m, end_or_done, JOB_TIMEOUT_MS, &end_ns) != DEVICES_END)
+		if (monitor_wait_any(&m, end_or_done, s->timeout_ms, &end_ns) != DEVICES_END)
 			break;
 		now.n = 0;
 		if (kind == COUNTED)
@@ -287,7 +303,7 @@ static void run(const struct setup *s, enum kind kind)
 		else if (kind == COUNTED)
 			print_counts(job, &now, &base, (double)ops);
 		if (kind == TIMED) {
-			check_clock(job, between_ns, end_ns - begin_ns);
+			check_clock(s, job, between_ns, end_ns - begin_ns);
 			printf("%s %.3f\n", job, (double)ns / (double)ops / 1000);
 		}
 		jobs[0] = '\0'; /* one was done */
@@ -336,6 +352,8 @@ int main(int argc, char **argv)
 		default: return 2;
 		}
 	}
+	s.wall = getenv("BENCH_WALL") != NULL;
+	s.timeout_ms = s.wall ? WALL_TIMEOUT_MS : TIMEOUT_MS;
 	s.argv = argv + optind;
 	start_peers(peer);
 	for (int i = 0; i < WARM_UPS + n_runs; i++)
