@@ -46,6 +46,10 @@ void blk_xfer_advance(struct blk_xfer *x, uint64_t n)
 	x->offset += n;
 	x->done += n;
 	x->left -= n;
+	if (x->left == 0) {
+		x->first = x->n;
+		return;
+	}
 	while (n > 0) {
 		struct iovec *v = &x->iov[x->first];
 
@@ -66,6 +70,10 @@ size_t blk_xfer_cut(struct blk_xfer *x, uint64_t want, size_t *whole)
 	uint64_t sum = 0;
 
 	must(want > 0 && want <= x->left);
+	if (want == x->left) {
+		*whole = x->iov[x->n - 1].iov_len;
+		return x->n - x->first;
+	}
 	while (sum + x->iov[last].iov_len < want) {
 		sum += x->iov[last].iov_len;
 		last++;

@@ -32,7 +32,7 @@ struct blk_io_ops {
 
 extern const struct blk_io_ops blk_io_host;
 
-/* A transfer in progress: what is left of it starts at iov[first] and `offset`. */
+/* A transfer in progress: what is left of it is iov[first] to iov[n - 1], none of them empty, and starts at `offset`. */
 struct blk_xfer {
 	bool is_write;
 	uint64_t offset; /* bytes in the file, of the next byte */

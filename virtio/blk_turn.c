@@ -225,7 +225,7 @@ static bool do_request(struct blk *blk, struct turn *turn)
 	enum blk_io_result r;
 	uint64_t before;
 
-	if (do_immediate(blk))
+	if (!transfer && do_immediate(blk))
 		return true;
 	if (transfer && !blk->begun)
 		begin_transfer(blk);

@@ -128,7 +128,7 @@ void request_build(uint32_t type, uint64_t sector, uint32_t len)
 	header = (struct blk_header){.type = type, .sector = sector};
 	status_byte = BLK_UNTOUCHED;
 	desc_set(0, &header, sizeof(header), F_NEXT, 1);
-	desc_set(1, data, len, type == T_OUT ? F_NEXT : F_NEXT | F_WRITE, 2);
+	desc_set(1, data, len, type == T_OUT || type == T_DISCARD || type == T_WRITE_ZEROES ? F_NEXT : F_NEXT | F_WRITE, 2);
 	desc_set(2, &status_byte, 1, F_WRITE, 0);
 }
 

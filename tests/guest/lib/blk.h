@@ -47,6 +47,8 @@
 
 #define FEATURE_RO (1ull << 5)
 #define FEATURE_FLUSH (1ull << 9)
+#define FEATURE_DISCARD (1ull << 13)
+#define FEATURE_WRITE_ZEROES (1ull << 14)
 #define FEATURE_INDIRECT (1ull << 28)
 #define FEATURE_EVENT_IDX (1ull << 29)
 #define FEATURE_VERSION_1 (1ull << 32)
@@ -55,6 +57,8 @@
 #define T_OUT 1
 #define T_FLUSH 4
 #define T_GET_ID 8
+#define T_DISCARD 11
+#define T_WRITE_ZEROES 13
 
 #define BLK_OK 0
 #define BLK_IOERR 1
@@ -83,6 +87,12 @@ struct used {
 struct blk_header {
 	uint32_t type, reserved;
 	uint64_t sector;
+};
+
+/* One range of a DISCARD or WRITE_ZEROES. */
+struct blk_range {
+	uint64_t sector;
+	uint32_t n_sectors, flags;
 };
 
 extern volatile struct desc desc_table[QUEUE_SIZE];
