@@ -98,6 +98,7 @@ struct net_rx {
 	uint32_t spill_len, spill_off; /* bytes of it in spill, and how many of them are placed by now */
 	struct net_rx_buf bufs[NET_QUEUE_SIZE];
 	struct iovec iov[NET_RX_IOV];
+	struct iovec joined[NET_RX_IOV]; /* scratch */
 	uint8_t spill[NET_FRAME_MAX];
 };
 

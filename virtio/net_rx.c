@@ -178,7 +178,7 @@ static void publish(struct net *net)
 		done[n].written = left < rx->bufs[n].len ? left : rx->bufs[n].len;
 		left -= done[n].written;
 	}
-	/* 5.1.6.4.1: also 1, without mergeable buffers. The kernel leaves these two bytes alone. */
+	/* 5.1.6.4.1: also 1, without mergeable buffers. A tap leaves anything there. */
 	le16_put(num, n);
 	write_guest(net, first->num_at[0], &num[0], 1);
 	write_guest(net, first->num_at[1], &num[1], 1);
@@ -193,6 +193,24 @@ static void publish(struct net *net)
 }
 
 /*
+ * Describe the first @n elements of rx->iov by as few as possible in @out: a driver that cuts its buffers from large
+ * pieces of memory offers neighbours one behind the other. Returns their number.
+ */
+static int join_iov(const struct net_rx *rx, uint16_t n, struct iovec *out)
+{
+	int last = 0;
+
+	out[0] = rx->iov[0];
+	for (uint16_t i = 1; i < n; i++) {
+		if ((uint8_t *)out[last].iov_base + out[last].iov_len == rx->iov[i].iov_base)
+			out[last].iov_len += rx->iov[i].iov_len;
+		else
+			out[++last] = rx->iov[i];
+	}
+	return last + 1;
+}
+
+/*
  * Where a frame enters: into the buffers, of which there is one at least, and the spill. 0: frame_len
  * says whether there is one now; negative errno as recv().
  */
@@ -201,10 +219,12 @@ static int receive_frame(struct net *net)
 	struct net_rx *rx = &net->rx;
 	uint64_t room = mergeable(net) ? rx->bufs_len : rx->bufs[0].len;
 	uint16_t n = mergeable(net) ? rx->n_iov : rx->bufs[0].n_iov;
+	int n_joined = join_iov(rx, n, rx->joined);
 	ssize_t len;
 
-	rx->iov[n] = (struct iovec){ .iov_base = rx->spill, .iov_len = sizeof(rx->spill) };
-	len = net->backend->ops->recv(net->backend, rx->iov, room < NET_FRAME_MAX ? n + 1 : n);
+	if (room < NET_FRAME_MAX)
+		rx->joined[n_joined++] = (struct iovec){ .iov_base = rx->spill, .iov_len = sizeof(rx->spill) };
+	len = net->backend->ops->recv(net->backend, rx->joined, n_joined);
 	if (len < 0)
 		return (int)len;
 	net_stat_add(&net->stats.rx_count, 1);
