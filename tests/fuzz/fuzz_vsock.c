@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole vsock device between a guest that may do anything and a host made of choices: programs come, write, stop reading and
- * go; every system call may fail or come short.
+ * The whole vsock device between a guest that may do anything and a host made of choices: programs come, write,
+ * stop reading and go; every system call may fail or come short.
  *
- * Asserted: each chain is used at most as often as it was offered; what the guest gets is a packet for it, within its credit; no more
- * bytes wait for a host than the guest was allowed to send; descriptors are closed exactly once; nothing is fetched twice; turns end;
- * after a reset no state remains, and a driver that starts over is served.
+ * Asserted: what the guest gets are packets for it; no more bytes wait for a host than the guest was allowed to
+ * send; the table holds exactly what is connected; descriptors are closed exactly once; nothing is fetched twice;
+ * turns end; after a reset no state remains, and a driver that starts over is served.
  */
 #include <errno.h>
 #include <stdlib.h>
