@@ -81,13 +81,13 @@ static void listen_anew(struct net *net)
 }
 
 /* Run the directions that are to, then tell the driver of both at once. */
-static void run(struct net *net, bool rx, bool tx, struct net_turn turn)
+static void run(struct net *net, bool rx, bool tx)
 {
-	struct net_turn rx_turn = turn;
+	struct net_turn tx_turn = { .looks = NET_TURN_LOOKS, .bytes = NET_TURN_BYTES }, rx_turn = tx_turn;
 	enum verdict v = VERDICT_OK;
 
 	if (tx) {
-		v = net_tx_run(net, &turn);
+		v = net_tx_run(net, &tx_turn);
 		/* What the host answers at once, a frame to itself, is there already. */
 		rx |= net->rx.wait == WAIT_HOST;
 	}
@@ -97,8 +97,6 @@ static void run(struct net *net, bool rx, bool tx, struct net_turn turn)
 	if (v != VERDICT_OK)
 		virtio_device_break(&net->vdev, "inconsistent virtqueue");
 }
-
-static const struct net_turn io_turn = { .looks = NET_TURN_LOOKS, .bytes = NET_TURN_BYTES };
 
 /* Is a kick, the driver's or our own, what @wait waits for? */
 static bool kick_ends(enum net_wait wait)
@@ -113,11 +111,11 @@ static void net_notify(struct virtio_device *dev, uint16_t q)
 	if (q == NET_QUEUE_RX) {
 		net_stat_add(&net->stats.rx_queue_event_count, 1);
 		if (kick_ends(net->rx.wait))
-			run(net, true, false, io_turn);
+			run(net, true, false);
 	} else {
 		net_stat_add(&net->stats.tx_queue_event_count, 1);
 		if (kick_ends(net->tx.wait))
-			run(net, false, true, io_turn);
+			run(net, false, true);
 	}
 	listen_anew(net);
 }
@@ -131,7 +129,7 @@ void net_host_ready(struct net *net, uint32_t events)
 		bool tx = (events & EVENTS_TX) && net->tx.wait == WAIT_HOST;
 
 		if (rx || tx)
-			run(net, rx, tx, io_turn);
+			run(net, rx, tx);
 	}
 	if ((events & EVENTS_RX) && net->rx.wait != WAIT_HOST && net->rx.wait != WAIT_TURN)
 		net->silent = true;
@@ -152,7 +150,7 @@ static void rx_timer_fired(void *ctx)
 	net_stat_add(&net->stats.rx_event_rate_limiter_count, 1);
 	ratelimit_expire(&net->rx.limit);
 	if (net->rx.wait == WAIT_LIMIT)
-		run(net, true, false, io_turn);
+		run(net, true, false);
 	listen_anew(net);
 	virtio_device_unlock(&net->vdev);
 }
@@ -165,7 +163,7 @@ static void tx_timer_fired(void *ctx)
 	net_stat_add(&net->stats.tx_rate_limiter_event_count, 1);
 	ratelimit_expire(&net->tx.limit);
 	if (net->tx.wait == WAIT_LIMIT)
-		run(net, false, true, io_turn);
+		run(net, false, true);
 	listen_anew(net);
 	virtio_device_unlock(&net->vdev);
 }
