@@ -186,7 +186,8 @@ static enum taken send_data(struct vsock_stream *s, struct vsock_budget *budget)
 	vsock_count(&v->stats.rx_bytes_count, (uint64_t)n);
 	budget->bytes -= (uint32_t)n < budget->bytes ? (uint32_t)n : budget->bytes;
 	if ((uint32_t)n < b.room) {
-		s->readable = false; /* if there is more after all, the event loop will say so */
+		/* If there is more after all, the event loop will say so; after a hang-up it says nothing, and the end is to come. */
+		s->readable = s->hung_up;
 		s->read_guess = n > VSOCK_READ_FIRST ? (uint32_t)n : VSOCK_READ_FIRST;
 	} else {
 		s->read_guess = s->read_guess < VSOCK_READ_BYTES / 4 ? 4 * s->read_guess : VSOCK_READ_BYTES;

@@ -180,7 +180,7 @@ test_stalled() {
 	hold=$!
 	timeout 60 "$VSOCK_PEER" ask "$uds" $PORT dial 8001 3000000 >/dev/null 2>&1 &
 	servers+=($!)
-	nap 1
+	nap 4 # until both are full
 	idle 'while two are stalled'
 	peer 'host to guest beside them' sink $PORT 3000000
 	peer 'guest to host beside them' source $PORT 3000000

@@ -41,6 +41,31 @@ static void host_connects(void **state)
 	(void)close(fd);
 }
 
+/* A program that writes and goes at once: the bytes come before the end, and the end comes. */
+static void last_bytes_and_gone(void **state)
+{
+	struct guest_vsock_pkt conn;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		int fd = rig_connected(&conn);
+
+		if (i == 1) { /* the guest's direction is over already */
+			struct guest_vsock_pkt pkt = guest_vsock_pkt(SHUTDOWN, conn.dst_port, conn.src_port);
+
+			pkt.flags = VSOCK_NO_SEND;
+			guest_vsock_send(&rig_guest, &pkt, NULL, 0);
+		}
+		rig_put(fd, "last bytes");
+		(void)close(fd);
+		assert_int_equal(rig_expect(RW).len, 10);
+		assert_int_equal(rig_expect(SHUTDOWN).flags, VSOCK_NO_MORE);
+		rig_reply(&conn, RST);
+		rig_expect_sleep();
+		assert_int_equal(rig_vsock->n_used, 0);
+	}
+}
+
 /* The line in pieces, with the first bytes of the stream behind it. */
 static void line_in_pieces(void **state)
 {
@@ -422,6 +447,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(host_connects),
+		TEST(last_bytes_and_gone),
 		TEST(line_in_pieces),
 		TEST(refusals_are_silent),
 		TEST(not_accepted_before_activation),

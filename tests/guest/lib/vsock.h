@@ -2,8 +2,8 @@
 /*
  * A virtio-vsock driver over virtio-mmio that can do everything right and, piece by piece, everything wrong.
  *
- * Three queues of VSOCK_QUEUE elements on the device at VSOCK_BASE (behind the disk). Nobody listens on the host: what is sent to any
- * of its ports is answered with a RST, which proves both directions (vsock_rst()).
+ * Three queues of VSOCK_QUEUE elements on the device at VSOCK_BASE (behind the disk). Nobody listens on the host: what is sent
+ * to any of its ports is answered with a RST, which proves both directions (vsock_rst()).
  */
 #ifndef MAYFLY_TEST_VSOCK_H
 #define MAYFLY_TEST_VSOCK_H

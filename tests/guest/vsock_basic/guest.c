@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A good vsock driver, then packets and buffers that no good one would send: each has its answer, none stops the device. `vsock: yes` */
+/* A good vsock driver, then packets and buffers that no good one sends: each has its answer. `vsock: yes` */
 #include "vsock.h"
 
 static bool sent(void)

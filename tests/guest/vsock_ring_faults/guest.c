@@ -84,7 +84,7 @@ void guest_main(void)
 {
 	for (unsigned q = 0; q < VSOCK_QUEUES; q++) {
 		for (unsigned fault = 0; fault < N_FAULTS; fault++) {
-			/* What is sent is used at once, and the first of two buffers, too: neither is in flight when it comes again. */
+			/* What is sent is used at once, and the first of two buffers, too: neither is in flight then. */
 			if (fault == TWICE_IN_FLIGHT)
 				continue;
 			/* Event buffers are not looked at before there is an event. */
