@@ -186,7 +186,7 @@ static enum taken send_data(struct vsock_stream *s, struct vsock_budget *budget)
 	vsock_count(&v->stats.rx_bytes_count, (uint64_t)n);
 	budget->bytes -= (uint32_t)n < budget->bytes ? (uint32_t)n : budget->bytes;
 	if ((uint32_t)n < b.room) {
-		/* If there is more after all, the event loop will say so; after a hang-up it says nothing, and the end is to come. */
+		/* If there is more after all, the event loop will say so; after a hang-up it is silent and the end is to come. */
 		s->readable = s->hung_up;
 		s->read_guess = n > VSOCK_READ_FIRST ? (uint32_t)n : VSOCK_READ_FIRST;
 	} else {
