@@ -25,7 +25,7 @@ PACKAGES_build := gcc make pkg-config libc6-dev musl-dev linux-libc-dev libjanss
 	libseccomp-dev libcap-dev libarchive-dev libext2fs-dev
 PACKAGES_test := $(PACKAGES_build) git libcmocka-dev clang libclang-rt-14-dev qemu-system-x86 qemu-system-common \
 	fio iperf3 passt iproute2 \
-	busybox-static xz-utils zstd cpio kmod util-linux curl socat jq e2fsprogs procps python3 \
+	busybox-static xz-utils zstd cpio kmod util-linux curl socat jq e2fsprogs dmsetup procps python3 \
 	bc bison flex libelf-dev libssl-dev linux-source-6.12 rsync
 PACKAGES := $(PACKAGES_$(DEPS))
 

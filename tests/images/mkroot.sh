@@ -15,7 +15,7 @@ Usage: tests/images/mkroot.sh [OPTIONS]      prints the path of the image
   --size MIB         size of the ext4 image (default 32 and as many as the added files have)
   --file SRC:DST     add the file SRC as DST (absolute), with SRC's permission bits; may be repeated
   --program NAME     add this machine's program NAME with the libraries it is linked to, at the same paths, in place of
-                     busybox's of that name; may be repeated
+                     busybox's of that name (whose shell still prefers its own, unless called by path); may be repeated
   --init FILE        another /sbin/init than init.sh
   --output FILE      put a copy there (sparse) instead of printing the cache's path
 
