@@ -174,26 +174,6 @@ void *gmem_hva_beyond(const struct gmem *mem, gpa_t gpa, uint64_t len)
 	return region ? region->hva + (gpa.v - region->base.v) : NULL;
 }
 
-int gmem_read(const struct gmem *mem, gpa_t gpa, void *dst, uint64_t len)
-{
-	const void *src = gmem_hva(mem, gpa, len);
-
-	if (!src)
-		return -EFAULT;
-	memcpy(dst, src, len);
-	return 0;
-}
-
-int gmem_write(struct gmem *mem, gpa_t gpa, const void *src, uint64_t len)
-{
-	void *dst = gmem_hva(mem, gpa, len);
-
-	if (!dst)
-		return -EFAULT;
-	memcpy(dst, src, len);
-	return 0;
-}
-
 void gmem_advise_huge(struct gmem *mem, gpa_t gpa, uint64_t len)
 {
 	uint64_t first, end;

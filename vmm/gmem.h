@@ -15,8 +15,10 @@
 #ifndef MAYFLY_VMM_GMEM_H
 #define MAYFLY_VMM_GMEM_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "vmm/base/cdefs.h"
 #include "vmm/base/err.h"
@@ -62,10 +64,6 @@ void gmem_destroy(struct gmem *mem);
 /* Does [@gpa, @gpa + @len) lie whole in one RAM region? @len 0 needs @gpa to lie in RAM or at a region's end. */
 bool gmem_contains(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
 
-/* Copy @len bytes out of or into guest RAM. 0, or -EFAULT (nothing copied) when the range is not RAM. */
-int gmem_read(const struct gmem *mem, gpa_t gpa, void *dst, uint64_t len) MUST_USE;
-int gmem_write(struct gmem *mem, gpa_t gpa, const void *src, uint64_t len) MUST_USE;
-
 /* gmem_hva() for a range that is not in the first region. */
 void *gmem_hva_beyond(const struct gmem *mem, gpa_t gpa, uint64_t len) MUST_USE;
 
@@ -81,6 +79,30 @@ static inline void *gmem_hva(const struct gmem *mem, gpa_t gpa, uint64_t len)
 	if (likely(off <= low->size && len <= low->size - off))
 		return low->hva + off;
 	return gmem_hva_beyond(mem, gpa, len);
+}
+
+/*
+ * Copy @len bytes out of or into guest RAM. 0, or -EFAULT (nothing copied) when the range is not RAM. Inline, because
+ * most are a few bytes of known number.
+ */
+static inline MUST_USE int gmem_read(const struct gmem *mem, gpa_t gpa, void *dst, uint64_t len)
+{
+	const void *src = gmem_hva(mem, gpa, len);
+
+	if (!src)
+		return -EFAULT;
+	memcpy(dst, src, len);
+	return 0;
+}
+
+static inline MUST_USE int gmem_write(struct gmem *mem, gpa_t gpa, const void *src, uint64_t len)
+{
+	void *dst = gmem_hva(mem, gpa, len);
+
+	if (!dst)
+		return -EFAULT;
+	memcpy(dst, src, len);
+	return 0;
 }
 
 /*

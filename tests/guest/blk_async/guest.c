@@ -28,7 +28,8 @@ void guest_main(void)
 	batch(BATCH, T_IN);
 	expect("reads-used", wait_used(BATCH));
 	for (unsigned i = 0; i < BATCH; i++)
-		bad += status[i] != BLK_OK || !is_sector(data + 2048 * i, 200 + 4 * i) || !is_sector(data + 2048 * i + 1536, 203 + 4 * i);
+		bad += status[i] != BLK_OK || !is_sector(data + 2048 * i, 200 + 4 * i) ||
+		       !is_sector(data + 2048 * i + 1536, 203 + 4 * i);
 	expect_eq("reads", 0, bad);
 	for (unsigned i = 0; i < BATCH * 2048; i++)
 		data[i] = (uint8_t)(i * 13 + (i >> 9));
