@@ -30,11 +30,11 @@ arrivals() { # ADDRESS
 	peer 'count' count "$1" 7000 || return
 	got=$((${got% *} * 1000000 / (${EPOCHREALTIME/./} - start)))
 }
-# A limit is never exceeded; on a busy machine it may take a second look to see it reached. The command measures and sets `got`.
+# A limit is never exceeded; on a busy machine it may take a few looks to see it reached. The command measures and sets `got`.
 rate() { # WHAT EXPECTED PERCENT COMMAND...
 	local what=$1 expected=$2 percent=$3 i
 	shift 3
-	for i in 1 2 3; do
+	for i in 1 2 3 4 5 6; do
 		"$@" || return
 		[ "$got" -lt $((expected * (100 - percent) / 100)) ] || break
 	done
@@ -51,7 +51,7 @@ test_limit_tx() {
 	nap 0.5
 	patch_limits "\"tx_rate_limiter\": $(bandwidth 2000000)"
 	wait $!
-	above 'raised in mid-stream, bytes/s' 800000 "$(<"$dir/rate")"
+	above 'raised in mid-stream, bytes/s' 650000 "$(<"$dir/rate")"
 	rate 'raised, bytes/s' 1970000 12 peer rate rate-get 10.99.0.2 7000 1000 2000
 	patch_limits "\"tx_rate_limiter\": $no_bandwidth"
 	peer 'lifted' get 10.99.0.2 7000 8000000 && below 'lifted: ms for what would take 3500' 3000 "${got#* }"
@@ -81,20 +81,14 @@ test_limit_rx() {
 # ---- Nothing for nothing -------------------------------------------------------------------------------------------------
 # No thread looks again and again at an idle interface, at tokens that are to come, at a guest that reads no more.
 test_quiet() {
-	local i
 	loaded_guest 2 || return
-	for i in 1 2 3 4 5; do # neighbour discovery and the like goes on for a while
-		io_load 1
-		[ "$permille" -ge 5 ] || break
-	done
-	below 'load of the I/O thread with idle interfaces, permille' 5 "$permille"
+	quiet 'with idle interfaces' 5
 
 	patch_limits '"tx_rate_limiter": {"ops": {"size": 1, "refill_time": 3600000}},
 		"rx_rate_limiter": {"bandwidth": {"size": 1000000, "refill_time": 3600000}}'
 	"$NET_PEER" flood 10.99.0.2 7000 1000 6000 >/dev/null &
 	nap 2 # both buckets are empty
-	io_load 2
-	below 'load of the I/O thread, throttled both ways under a flood, permille' 20 "$permille"
+	quiet 'throttled both ways under a flood' 20
 	answers
 	wait $!
 	patch_limits "\"tx_rate_limiter\": $no_packets, \"rx_rate_limiter\": $no_bandwidth"
@@ -106,8 +100,7 @@ test_quiet() {
 	ip neigh replace 10.99.0.2 lladdr 02:00:00:00:00:02 dev mft0 nud permanent
 	"$NET_PEER" flood 10.99.0.2 7000 200 4000 >/dev/null &
 	nap 1
-	io_load 2
-	below 'load of the I/O thread under a flood that nobody reads, permille' 20 "$permille"
+	quiet 'under a flood that nobody reads' 20
 	pings 'the other interface meanwhile' 10.99.1.2
 	wait $!
 	ip neigh del 10.99.0.2 dev mft0

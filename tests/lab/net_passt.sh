@@ -54,22 +54,18 @@ passt_works() {
 	pings_from_guest 10.99.9.9
 	# Many short ones.
 	in_passt 'many connections' 20 'n=0; while [ $n -lt 20 ] && net-peer get 10.99.9.9 7000 1000 > /dev/null; do n=$((n + 1)); done; echo $n'
-	# passt does not read for a while: what the guest sends waits, and nobody looks again and again.
-	"$NET_PEER" run 127.0.0.1 7001 'net-peer put 10.99.9.9 7000 8000000 > /dev/null' >"$dir/put" 2>&1 &
+	# passt does not read for a while: what the guest sends waits, and nobody looks again and again. (It may then end the connection.)
+	"$NET_PEER" run 127.0.0.1 7001 'net-peer put 10.99.9.9 7000 8000000' >/dev/null 2>&1 &
 	nap 0.7
 	kill -STOP "$passt"
 	nap 0.5
-	io_load 1.5
-	below 'load of the I/O thread while passt is stopped, permille' 20 "$permille"
+	quiet 'while passt is stopped' 20
 	answers
 	kill -CONT "$passt"
-	wait $! || failure+="
-    guest to host over a passt that was stopped: expected success, got $(<"$dir/put")"
-	expect 'what it printed' '' "$(<"$dir/put")"
+	wait $!
+	peer 'after passt was stopped' get 127.0.0.1 7001 1000000
 	# Nothing to do: nothing done.
-	nap 1
-	io_load 2
-	below 'load of the I/O thread when idle, permille' 5 "$permille"
+	quiet 'idle' 5
 	expect 'user of the monitor' 65534 "$(stat -c %u "/proc/$pid")"
 }
 in_passt() { # WHAT EXPECTED COMMAND
@@ -95,9 +91,8 @@ test_passt_killed() {
 		kill -KILL "$passt"
 		wait "$passt" 2>/dev/null
 		before=$(beats)
-		nap 2
-		io_load 1
-		below 'load of the I/O thread without passt, permille' 20 "$permille"
+		nap 1.5
+		quiet 'without passt' 20
 		above 'beats of the guest since' "$before" "$(beats)"
 		answers
 		expect 'lines of the log about it' 1 "$(grep -c "passt at '$dir/passt'" "$dir/log")"
@@ -109,7 +104,7 @@ test_passt_killed() {
 # A second microVM on the same passt, which serves one: its start is refused.
 test_passt_busy() {
 	passt_up
-	local first calls
+	local first i
 	"${unprivileged[@]}" "$NET_PEER" hold-socket "$dir/passt" 2>"$dir/first" &
 	first=$!
 	nap 0.3
@@ -117,9 +112,15 @@ test_passt_busy() {
 	guest ip=eth0,10.99.7.2/24
 	launch --api-sock "$sock"
 	if [ -z "$failure" ] && await_socket; then
-		calls=(PUT /machine-config "$(json_machine)" PUT /boot-source "$(json_boot)" "${also[@]}")
-		api "${calls[@]}" GET / '' PUT /actions '{"action_type": "InstanceStart"}'
-		expect 'replies' '204 204 204 200 400' "$codes"
+		for i in {1..20}; do # as long as it has not accepted the first the second is turned away at once
+			api PUT /machine-config "$(json_machine)" PUT /boot-source "$(json_boot)" "${also[@]}"
+			[ "$codes" != '204 204 204' ] || break
+			nap 0.3
+		done
+		expect 'replies' '204 204 204' "$codes"
+		nap 1
+		api PUT /actions '{"action_type": "InstanceStart"}'
+		expect 'reply to the start' 400 "$codes"
 		expect_in 'reply to the start' 'serves another client' "$dir/reply"
 		# When the other has gone, the same again works.
 		kill $first

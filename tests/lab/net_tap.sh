@@ -142,8 +142,7 @@ test_tap_pause() {
 		api PATCH /vm '{"state": "Paused"}'
 		expect 'reply to a pause' 204 "$codes"
 		if [ $i = 2 ]; then
-			io_load 0.5
-			below 'load of the I/O thread while paused under traffic, permille' 20 "$permille"
+			quiet 'paused under traffic' 20
 		fi
 		api PATCH /vm '{"state": "Resumed"}'
 		expect 'reply to a resume' 204 "$codes"

@@ -147,6 +147,16 @@ io_load() { # SECONDS
 	io_cpu
 	permille=$(((now_us - before) * 1000 / (${EPOCHREALTIME/./} - t)))
 }
+# A thread that looks again and again does so all the time; one that has nothing to do is quiet in one of five looks, however busy the
+# machine is with others (whose time counts here, too, when it is an emulated one).
+quiet() { # WHAT LIMIT (permille)
+	local i
+	for i in 1 2 3 4 5; do
+		io_load 0.8
+		[ "$permille" -ge "$2" ] || return
+	done
+	below "load of the I/O thread, $1, permille" "$2" "$permille"
+}
 # Resident KiB of the monitor without the guest's memory: `rss`.
 monitor_rss() {
 	rss=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { big = 0 } /^Size:/ { big = $2 >= 32768 } /^Rss:/ && !big { n += $2 } END { print n }' \
