@@ -218,7 +218,7 @@ static UNUSED uint16_t offer(uint32_t type, uint64_t sector, uint64_t data, uint
 
 static UNUSED uint8_t status_of(uint16_t head)
 {
-	uint8_t status;
+	uint8_t status = NO_STATUS;
 
 	assert_int_equal(gmem_read(mem, GPA(STATUS_AT + head / 3), &status, 1), 0);
 	return status;

@@ -491,6 +491,54 @@ static void memory_is_not_for_the_ring(void **state)
 	assert_int_equal(host.n_calls, 1);
 }
 
+/* A copy-on-write disk: what lies in one file and needs no new block is the ring's, the rest is done at once. */
+static void copy_on_write(void **state)
+{
+	struct blk_config config = { .drive_id = "c", .flush = true, .loop = loop, .io = &host_ops };
+	struct virtio_mmio_config mmio = { .mem = mem, .irq = &irq, .loop = loop };
+	struct blk_backing b;
+	char delta[128];
+
+	(void)state;
+	(void)snprintf(delta, sizeof(delta), "%s/delta", dir);
+	async((struct options){ .flush = true });
+	destroy();
+	assert_int_equal(blk_backing_open_cow(path, delta, false, &b, NULL), 0);
+	b.nowait = BLK_NOWAIT_NEVER;
+	config.ring = ring_;
+	assert_int_equal(blk_create(&config, &b, &blk, NULL), 0);
+	assert_null(b.cow);
+	mmio.dev = blk_virtio_device(blk);
+	assert_int_equal(virtio_mmio_create(&mmio, &t, NULL), 0);
+	start();
+	request(VIRTIO_BLK_T_IN, 8, 4096, VIRTIO_BLK_S_OK, 4097); /* the base */
+	expect_bytes(DATA_AT + 512, 9, 512);
+	assert_int_equal(kernel.n_done, 1);
+	fill(DATA_AT, 0xc1, 512);
+	request(VIRTIO_BLK_T_OUT, 9, 512, VIRTIO_BLK_S_OK, 1); /* a new block */
+	assert_int_equal(kernel.n_done, 1);
+	request(VIRTIO_BLK_T_IN, 8, 4096, VIRTIO_BLK_S_OK, 4097); /* the delta */
+	expect_bytes(DATA_AT, 8, 512);
+	expect_bytes(DATA_AT + 512, 0xc1, 512);
+	expect_bytes(DATA_AT + 1024, 10, 512);
+	assert_int_equal(kernel.n_done, 2);
+	fill(DATA_AT, 0xc2, 512);
+	request(VIRTIO_BLK_T_OUT, 10, 512, VIRTIO_BLK_S_OK, 1); /* in place */
+	assert_int_equal(kernel.n_done, 3);
+	request(VIRTIO_BLK_T_IN, 0, 16 * 512, VIRTIO_BLK_S_OK, 16 * 512 + 1); /* both files */
+	assert_int_equal(kernel.n_done, 3);
+	expect_bytes(DATA_AT + 7 * 512, 7, 512);
+	expect_bytes(DATA_AT + 10 * 512, 0xc2, 512);
+	expect_bytes(DATA_AT + 15 * 512, 15, 512);
+	request(VIRTIO_BLK_T_FLUSH, 0, 0, VIRTIO_BLK_S_OK, 1); /* with its map */
+	fill(DATA_AT, 0xc3, 512);
+	request(VIRTIO_BLK_T_OUT, 11, 512, VIRTIO_BLK_S_OK, 1);
+	kernel.short_by = 100;
+	request(VIRTIO_BLK_T_IN, 8, 4096, VIRTIO_BLK_S_OK, 4097);
+	expect_bytes(DATA_AT + 3 * 512, 0xc3, 512);
+	assert_int_equal(unlink(delta), 0);
+}
+
 /* The real one: data, an error, a reset with requests under way, destruction. */
 static void real_io_uring(void **state)
 {
@@ -554,7 +602,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(requests), T(short_results), T(failures_at_every_index), T(interrupted), T(submit_fails), T(out_of_order),
 		T(slots_run_out), T(long_request), T(reset_in_flight), T(broken_in_flight), T(swap_in_flight), T(two_drives),
-		T(memory_is_not_for_the_ring), T(real_io_uring),
+		T(memory_is_not_for_the_ring), T(copy_on_write), T(real_io_uring),
 	};
 
 	log_set_level(LOG_OFF);
