@@ -47,7 +47,7 @@ test_limit_tx() {
 	loaded_guest 2 ", \"tx_rate_limiter\": $(bandwidth 600000)" || return
 	peer 'the other way' put 10.99.0.2 7000 4000000 && below 'the other way is free: ms for what would take 6100' 4500 "${got#* }"
 	rate 'guest to host, bytes/s' 590000 15 peer rate rate-get 10.99.0.2 7000 1000 2000
-	"$NET_PEER" rate-get 10.99.0.2 7000 2000 1500 >"$dir/rate" &
+	"$NET_PEER" rate-get 10.99.0.2 7000 4000 1500 >"$dir/rate" &
 	nap 0.5
 	patch_limits "\"tx_rate_limiter\": $(bandwidth 2000000)"
 	wait $!
