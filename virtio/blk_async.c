@@ -8,8 +8,8 @@
  * Of a copy-on-write disk the ring gets what lies in one file and needs no new place there; the rest is
  * done at once, under the device's lock, so that no two writes can make room for the same block.
  *
- * A slot is done in pieces of at most BLK_TURN_BYTES, one after the other, because a piece that the page
- * cache holds is copied inside the system call that submits it.
+ * A slot is done in pieces, one after the other, because a piece that the page cache holds is copied inside
+ * the system call that submits it: together the pieces of all slots are about one turn (B3).
  *
  * Invariants:
  * (A1) A slot is busy from blk_async_take() until its request is completed or dropped, and has exactly
@@ -32,6 +32,15 @@
 /* Submit-and-collect rounds in one call: more than one only when pieces are done at once. */
 #define ROUNDS_MAX 8
 
+/* The smallest piece, so that many requests at once are not cut into crumbs. */
+#define PIECE_MIN (128 * KIB)
+
+/*
+ * What of a request a PATCH waits for behind its present piece. No driver makes requests that large; one that is ends
+ * with an error instead of holding up the I/O thread.
+ */
+#define DRAIN_BYTES (16 * MIB)
+
 struct slot {
 	bool busy;
 	uint8_t tries;
@@ -45,7 +54,9 @@ struct blk_async {
 	struct blk_ring *ring; /* borrowed */
 	uint16_t drive;        /* our number there */
 	bool full;             /* the present request waits for a slot */
-	uint32_t n_queued;     /* operations that the kernel has not seen */
+	bool draining;         /* blk_async_drain() runs */
+	uint32_t n_queued;     /* operations that the kernel has not seen, */
+	uint64_t bytes_queued; /* and their bytes */
 	uint32_t n_free;
 	uint16_t free[BLK_RING_DEPTH]; /* the last n_free.. are numbers of free slots */
 	struct blk_ring_result results[BLK_RING_DEPTH];
@@ -79,6 +90,14 @@ static bool place_of(const struct blk *blk, const struct blk_xfer *x, uint32_t *
 	return true;
 }
 
+/* Bytes of the next piece of a slot: its share of a turn. */
+static uint64_t piece_max(const struct blk_async *a)
+{
+	uint64_t share = BLK_TURN_BYTES / (BLK_RING_DEPTH - a->n_free) & ~UINT64_C(4095);
+
+	return share < PIECE_MIN ? PIECE_MIN : share;
+}
+
 /* Queue the next piece of @s (A1). False: it is not for the ring any more, a discard came between. */
 static bool slot_queue(struct blk *blk, struct slot *s)
 {
@@ -89,17 +108,20 @@ static bool slot_queue(struct blk *blk, struct slot *s)
 		.file = (uint32_t)a->drive * BLK_RING_FILES,
 		.tag = blk_ring_tag(a->drive, (uint16_t)(s - a->slot), s->generation),
 	};
+	uint64_t piece = 0;
 
 	if (s->req.op != BLK_OP_FLUSH) {
 		if (!place_of(blk, x, &op.file, &op.offset))
 			return false;
 		op.kind = x->is_write ? BLK_RING_WRITE : BLK_RING_READ;
-		s->cut_n = blk_xfer_cut(x, x->left < BLK_TURN_BYTES ? x->left : BLK_TURN_BYTES, &s->cut_whole);
+		piece = x->left < piece_max(a) ? x->left : piece_max(a);
+		s->cut_n = blk_xfer_cut(x, piece, &s->cut_whole);
 		op.iov = &x->iov[x->first];
 		op.n_iov = (uint32_t)s->cut_n;
 	}
 	blk_ring_queue(a->ring, &op);
 	a->n_queued++;
+	a->bytes_queued += piece;
 	return true;
 }
 
@@ -154,10 +176,12 @@ static void slot_result(struct blk *blk, struct slot *s, int32_t res)
 	}
 	s->tries = 0;
 	blk_xfer_advance(x, (uint64_t)res);
-	if (x->left > 0)
-		slot_go_on(blk, s);
-	else
+	if (x->left == 0)
 		slot_finish(blk, s, 0, true);
+	else if (blk->async->draining && x->left > DRAIN_BYTES)
+		slot_finish(blk, s, ESTALE, false);
+	else
+		slot_go_on(blk, s);
 }
 
 /* Take what the ring has for us. */
@@ -178,17 +202,28 @@ static void collect(struct blk *blk)
 	}
 }
 
+/* Show the kernel what is queued. Returns its bytes. */
+static uint64_t submit(struct blk_async *a)
+{
+	uint64_t bytes = a->bytes_queued;
+
+	a->n_queued = 0;
+	a->bytes_queued = 0;
+	blk_ring_submit(a->ring);
+	return bytes;
+}
+
 void blk_async_work(struct blk *blk)
 {
 	struct blk_async *a = blk->async;
+	uint64_t bytes = 0;
 
-	for (int round = 0; round < ROUNDS_MAX && a->n_queued > 0; round++) {
-		a->n_queued = 0;
-		blk_ring_submit(a->ring);
+	for (int round = 0; round < ROUNDS_MAX && a->n_queued > 0 && bytes < BLK_TURN_BYTES; round++) {
+		bytes += submit(a);
 		collect(blk);
 	}
-	/* The rest in another turn of the I/O thread. */
-	if (a->n_queued > 0)
+	/* The rest in another turn of the I/O thread; so is the request that found no slot, when one got free here. */
+	if (a->n_queued > 0 || (a->full && a->n_free > 0 && blk->vdev.active))
 		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
 }
 
@@ -293,9 +328,9 @@ void blk_async_drain(struct blk *blk)
 
 	if (!a)
 		return;
+	a->draining = true;
 	while (blk_async_in_flight(blk) > 0) {
-		a->n_queued = 0;
-		blk_ring_submit(a->ring);
+		(void)submit(a);
 		collect(blk);
 		if (blk_async_in_flight(blk) == 0 || a->n_queued > 0)
 			continue;
@@ -305,6 +340,7 @@ void blk_async_drain(struct blk *blk)
 		if (!active)
 			blk->vdev.active = false;
 	}
+	a->draining = false;
 	if (!active)
 		a->full = false;
 	else if (a->full)

@@ -14,7 +14,8 @@
  * (B1) In flight in the virtqueue are the heads of the busy slots, and req.head when has_req.
  * (B2) READ and WRITE requests that are present or in a slot lie inside the present capacity.
  * (B3) A turn ends after BLK_TURN_REQUESTS looks at the ring, BLK_TURN_BYTES bytes, BLK_TURN_NS, one
- *      flush or one range of a discard, whatever the guest does.
+ *      flush or one range of a discard, whatever the guest does. With Async a turn submits pieces of
+ *      about that many bytes, or 128 KiB of each slot.
  */
 #ifndef MAYFLY_VIRTIO_BLK_IMPL_H
 #define MAYFLY_VIRTIO_BLK_IMPL_H
