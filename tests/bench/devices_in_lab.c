@@ -134,8 +134,11 @@ static pid_t listen_forever(int fd, const struct sockaddr *addr, socklen_t len)
 			_exit(1);
 		if (addr->sa_family == AF_INET)
 			setsockopt(conn, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		if (fork() == 0)
+		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL); /* a dead guest's TCP connection never ends by itself */
+			close(fd);
 			serve(conn);
+		}
 		close(conn);
 	}
 }
