@@ -40,16 +40,16 @@ job() { # PHASE DEVICE OFFSET SIZE LINES...
 	shift 4
 	printf '%s\n' "$@"
 }
-fio_jobs() { # DEVICE...: at least 16 MiB each
-	printf '%s\n' '[global]' thread direct=1 ioengine=psync verify=crc32c verify_fatal=1 do_verify=1 verify_backlog_batch=0 randrepeat=1
-	for d; do job sequential-4k "$d" 0 1m rw=write bs=4k; done
-	for d; do job random-512 "$d" 1049088 192k rw=randwrite bs=512; done
-	for d; do job random-mixed "$d" 2m 2m rw=randwrite bsrange=512-160k bs_unaligned=0; done
-	for d; do job large-1536k "$d" 4m 3m rw=write bs=1536k; done
-	for d; do job depth-32 "$d" 7m 1m rw=randwrite bs=4k ioengine=libaio iodepth=32; done
-	for d; do job depth-8-mixed "$d" 8m 2m rw=randwrite bsrange=512-64k ioengine=libaio iodepth=8; done
-	for d; do job overwrite "$d" 10m 1m rw=randrw bs=4k loops=2; done
-	for d; do job cached "$d" 11m 1m direct=0 rw=randwrite bs=2k fsync=64 end_fsync=1; done
+fio_jobs() { # DEVICE...: at least 8 MiB each
+	printf '%s\n' '[global]' thread direct=1 ioengine=psync verify=crc32c verify_fatal=1 do_verify=1 randrepeat=1
+	for d; do job sequential-4k "$d" 0 256k rw=write bs=4k; done
+	for d; do job random-512 "$d" 262656 64k rw=randwrite bs=512; done
+	for d; do job random-mixed "$d" 512k 1m rw=randwrite bsrange=512-160k; done
+	for d; do job large-1536k "$d" 1536k 3m rw=write bs=1536k; done
+	for d; do job depth-32 "$d" 5m 512k rw=randwrite bs=4k ioengine=libaio iodepth=32; done
+	for d; do job depth-8-mixed "$d" 6m 1m rw=randwrite bsrange=512-64k ioengine=libaio iodepth=8; done
+	for d; do job overwrite "$d" 7m 128k rw=randwrite bs=4k loops=2; done
+	for d; do job cached "$d" 7424k 128k direct=0 rw=randwrite bs=2k fsync=16 end_fsync=1; done
 }
 run_fio() { # FILE WHAT
 	fio --output=/run/fio.out "$1" > /run/fio.err 2>&1

@@ -242,8 +242,8 @@ test_discard() {
 	ext4_dir "$dir/fs" 200
 	text_file "$dir/fs/base" 4 1
 	cp "$dir/fs/base" "$dir/base"
-	for k in ${KINDS:-raw block cow}; do
-		for e in ${ENGINES:-Sync Async}; do
+	for k in raw block cow; do
+		for e in Sync Async; do
 			for p in "$dir" "$dir/fs"; do
 				[ "$k$p" != "block$dir/fs" ] || continue
 				n=${k}_$e
