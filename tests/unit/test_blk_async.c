@@ -676,7 +676,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(requests), T(short_results), T(failures_at_every_index), T(interrupted), T(submit_fails), T(out_of_order),
-		T(slots_run_out), T(slots_get_free_at_the_end), T(turns_are_bounded), T(long_request), T(reset_in_flight), T(broken_in_flight), T(swap_in_flight), T(two_drives),
+		T(slots_run_out), T(slots_get_free_at_the_end), T(turns_are_bounded), T(long_request),
+		T(reset_in_flight), T(broken_in_flight), T(swap_in_flight), T(two_drives),
 		T(memory_is_not_for_the_ring), T(copy_on_write), T(real_io_uring),
 	};
 
