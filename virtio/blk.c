@@ -24,7 +24,7 @@ static void blk_reset(struct virtio_device *dev)
 {
 	struct blk *blk = blk_of(dev);
 
-	blk_async_drain(blk);
+	blk_async_drain(blk, true);
 	blk->has_req = false;
 	blk->charged = false;
 	blk->begun = false;
@@ -210,7 +210,7 @@ int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err 
 	if (backing->read_only != blk->backing.read_only)
 		rc = err_set(e, -EINVAL, "%s: the new file is not opened like the old one", blk->vdev.name);
 	if (rc == 0 && blk->async) {
-		blk_async_drain(blk);
+		blk_async_drain(blk, false);
 		rc = blk_async_set_files(blk, backing);
 		if (rc < 0)
 			rc = err_sys(e, rc, "%s: the Async engine can't take the new file", blk->vdev.name);

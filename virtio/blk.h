@@ -128,7 +128,8 @@ uint64_t blk_capacity_sectors(struct blk *blk);
 /*
  * PATCH /drives: continue on @backing (taken, as in blk_create; opened in the same mode), with its
  * size, and tell the guest. The same file again means "look at its size again". What the Async engine has in flight is
- * completed first, on the old file; a request that is done in part begins anew on the new one. 0, or negative errno with
+ * completed first, on the old file (or fails, when more than 2 MiB of a request are left); a request that is done in part
+ * begins anew on the new one. 0, or negative errno with
  * @e: -EINVAL when the mode differs; the old file stays then.
  */
 int blk_update_backing(struct blk *blk, struct blk_backing *backing, struct err *e) MUST_USE;

@@ -39,7 +39,7 @@
  * What of a request a PATCH waits for behind its present piece. No driver makes requests that large; one that is ends
  * with an error instead of holding up the I/O thread.
  */
-#define DRAIN_BYTES (16 * MIB)
+#define DRAIN_BYTES BLK_TURN_BYTES
 
 struct slot {
 	bool busy;
@@ -213,6 +213,14 @@ static uint64_t submit(struct blk_async *a)
 	return bytes;
 }
 
+/* Can the present request, which found no slot, have one now? */
+static bool slot_for_present(const struct blk *blk)
+{
+	const struct blk_async *a = blk->async;
+
+	return a->full && a->n_free > 0 && blk->has_req && blk->vdev.active;
+}
+
 void blk_async_work(struct blk *blk)
 {
 	struct blk_async *a = blk->async;
@@ -223,7 +231,7 @@ void blk_async_work(struct blk *blk)
 		collect(blk);
 	}
 	/* The rest in another turn of the I/O thread; so is the request that found no slot, when one got free here. */
-	if (a->n_queued > 0 || (a->full && a->n_free > 0 && blk->vdev.active))
+	if (a->n_queued > 0 || slot_for_present(blk))
 		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
 }
 
@@ -231,11 +239,10 @@ void blk_async_work(struct blk *blk)
 static void completed(void *ctx)
 {
 	struct blk *blk = ctx;
-	struct blk_async *a = blk->async;
 
 	virtio_device_lock(&blk->vdev);
 	collect(blk);
-	if (a->full && a->n_free > 0 && blk->vdev.active) {
+	if (slot_for_present(blk)) {
 		blk_process(blk); /* ends with the two steps below */
 	} else {
 		blk_async_work(blk);
@@ -287,19 +294,20 @@ static bool wanted(const struct blk *blk)
 enum blk_async_taken blk_async_take(struct blk *blk)
 {
 	struct blk_async *a = blk->async;
+	bool waited = a->full;
 	struct slot *s;
 	bool queued;
 
+	a->full = false;
 	/* tmpfs: nothing to wait for, and io_uring would hand it to a thread. */
 	if (blk->backing.nowait == BLK_NOWAIT_MEMORY || !wanted(blk))
 		return BLK_ASYNC_NO;
 	if (a->n_free == 0) {
-		if (!a->full)
+		if (!waited)
 			blk_stat_add(&blk->stats.io_engine_throttled_events, 1);
 		a->full = true;
 		return BLK_ASYNC_FULL;
 	}
-	a->full = false;
 	s = &a->slot[a->free[--a->n_free]];
 	s->busy = true;
 	s->tries = 0;
@@ -317,14 +325,9 @@ uint32_t blk_async_in_flight(const struct blk *blk)
 	return blk->async ? BLK_RING_DEPTH - blk->async->n_free : 0;
 }
 
-/*
- * Another vCPU may use the device while the lock is free: reset it too, or even start it again. Then this reset
- * comes after that.
- */
-void blk_async_drain(struct blk *blk)
+void blk_async_drain(struct blk *blk, bool reset)
 {
 	struct blk_async *a = blk->async;
-	bool active = blk->vdev.active;
 
 	if (!a)
 		return;
@@ -337,13 +340,17 @@ void blk_async_drain(struct blk *blk)
 		virtio_device_unlock(&blk->vdev);
 		blk_ring_wait(a->ring);
 		virtio_device_lock(&blk->vdev);
-		if (!active)
+		/*
+		 * Another vCPU may have used the device while the lock was free: reset it too, or even started it
+		 * again. Then this reset comes after that.
+		 */
+		if (reset)
 			blk->vdev.active = false;
 	}
 	a->draining = false;
-	if (!active)
+	if (reset)
 		a->full = false;
-	else if (a->full)
+	else if (slot_for_present(blk))
 		virtio_device_rekick(&blk->vdev, BLK_QUEUE);
 }
 

@@ -14,6 +14,9 @@
 #include "virtio/blk_ring_impl.h"
 #include "vmm/base/fd.h"
 
+/* A kernel that was out of memory is asked again after so long. */
+#define RETRY_NS UINT64_C(5000000)
+
 /* A reset or PATCH that waits looks again after so long, in case another thread took its results. */
 #define WAIT_MS 1
 
@@ -30,6 +33,7 @@ struct blk_ring {
 	const struct blk_ring_backend *backend;
 	void *ctx;             /* owned */
 	struct evloop *loop;   /* borrowed; NULL in tests */
+	struct ev_timer retry; /* of a submit that failed */
 	struct ev_source source; /* an owned eventfd, edge-triggered: it is never read */
 	pthread_mutex_t lock;
 	bool lock_made;
@@ -124,11 +128,8 @@ void blk_ring_queue(struct blk_ring *ring, const struct blk_ring_op *op)
 	unlock(ring);
 }
 
-/*
- * What can be done at once is done inside the system call, and the caller is about to look: no eventfd for that. A
- * kernel that is out of memory takes the rest with the next submit, which the poke brings about.
- */
-void blk_ring_submit(struct blk_ring *ring)
+/* 0, or negative errno: a kernel that is out of memory takes the rest with the next submit. */
+static int submit(struct blk_ring *ring)
 {
 	int rc;
 
@@ -137,8 +138,22 @@ void blk_ring_submit(struct blk_ring *ring)
 	rc = ring->backend->submit(ring->ctx);
 	ring->unsubmitted = rc < 0;
 	unlock(ring);
-	if (rc < 0)
+	return rc;
+}
+
+/*
+ * What can be done at once is done inside the system call, and the caller is about to look: no eventfd for that. What was
+ * refused is tried again by the I/O thread.
+ */
+void blk_ring_submit(struct blk_ring *ring)
+{
+	if (submit(ring) < 0)
 		blk_ring_poke(ring);
+}
+
+static void retry(void *ctx)
+{
+	blk_ring_poke(ctx);
 }
 
 /* The eventfd was written: tell the drives that have something. */
@@ -151,8 +166,11 @@ static void ring_ready(void *arg, uint32_t ready)
 	lock(ring);
 	again = ring->unsubmitted;
 	unlock(ring);
-	if (again)
-		blk_ring_submit(ring);
+	if (again && submit(ring) < 0 && ring->loop) {
+		int rc = evloop_arm(ring->loop, &ring->retry, evloop_now_ns() + RETRY_NS);
+
+		must(rc == 0);
+	}
 	lock(ring);
 	reap(ring);
 	unlock(ring);
@@ -188,6 +206,7 @@ int blk_ring_create_on(const struct blk_ring_backend *backend, void *ctx, int ev
 	ring->source = (struct ev_source){
 		.fd = event_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = ring_ready, .ctx = ring,
 	};
+	ring->retry = (struct ev_timer){ .group = EV_DEVICE, .fn = retry, .ctx = ring };
 	rc = -pthread_mutex_init(&ring->lock, NULL);
 	ring->lock_made = rc == 0;
 	if (rc == 0 && loop)
@@ -223,8 +242,10 @@ void blk_ring_destroy(struct blk_ring *ring)
 {
 	if (!ring)
 		return;
-	if (ring->loop)
+	if (ring->loop) {
 		evloop_remove(ring->loop, &ring->source);
+		evloop_disarm(ring->loop, &ring->retry);
+	}
 	ring->backend->destroy(ring->ctx);
 	fd_close(&ring->source.fd);
 	if (ring->lock_made)

@@ -272,20 +272,36 @@ static bool limited(const struct blk *blk)
 	return ratelimit_enabled(&blk->limit) || ratelimit_deadline(&blk->limit) != 0;
 }
 
+/* Bytes that the present request costs: what it moves, and zeros that have to be written. */
+static uint64_t cost_of(const struct blk *blk)
+{
+	uint64_t bytes = 0;
+
+	if (blk->req.op == BLK_OP_READ || blk->req.op == BLK_OP_WRITE)
+		return blk->req.data_len;
+	if (blk->req.op != BLK_OP_WRITE_ZEROES)
+		return 0;
+	for (uint32_t i = 0; i < blk->ranges.n; i++) {
+		if (!blk->ranges.range[i].may_unmap)
+			bytes += blk->ranges.range[i].len;
+	}
+	return bytes;
+}
+
 /* May the present request go on? I/O thread. */
 static bool charge(struct blk *blk)
 {
-	const struct blk_req *req = &blk->req;
-	bool transfer = req->op == BLK_OP_READ || req->op == BLK_OP_WRITE;
+	uint64_t cost;
 
 	if (blk->charged || !limited(blk))
 		return true;
-	blk->charged = ratelimit_take(&blk->limit, 1, transfer ? req->data_len : 0, evloop_now_ns());
+	cost = cost_of(blk);
+	blk->charged = ratelimit_take(&blk->limit, 1, cost, evloop_now_ns());
 	if (!blk->charged)
 		blk_stat_add(&blk->stats.rate_limiter_throttled_events, 1);
 	else if (ratelimit_deadline(&blk->limit) != 0)
 		log_guest(LOG_ERROR, "%s: a request of %" PRIu64 " bytes is larger than the rate limiter's bucket; "
-			  "the next waits for it", blk->vdev.name, req->data_len);
+			  "the next waits for it", blk->vdev.name, cost);
 	arm_timer(blk);
 	return blk->charged;
 }

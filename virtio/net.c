@@ -54,6 +54,11 @@ void net_host_ended(struct net *net)
 		return;
 	net->dead = true;
 	net->tx.flush = false;
+	/* A frame that waits for room would wait for ever: the source is silent from now on. */
+	if (net->tx.wait == WAIT_HOST) {
+		net->tx.wait = WAIT_TURN;
+		virtio_device_rekick(&net->vdev, NET_QUEUE_TX);
+	}
 	log_error("%s: the host's side of the %s has ended; the guest's frames are dropped", net->vdev.name,
 		  net->backend->ops->name);
 }

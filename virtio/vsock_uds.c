@@ -26,7 +26,7 @@ bool vsock_uds_accept(struct vsock *v)
 
 		if (fd < 0) {
 			vsock_count(&v->stats.muxer_event_fails, errno != EAGAIN && errno != ECONNABORTED && errno != EINTR);
-			return errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS;
+			return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR;
 		}
 		s = vsock_stream_alloc(v);
 		if (!s) {

@@ -47,7 +47,9 @@ static bool mac_is_free(const struct control *c, const struct config_net *n, siz
 static bool tap_fd_is_free(const struct control *c, const struct config_net *n, size_t place, struct reply *reply)
 {
 	for (size_t i = 0; n->has_tap_fd && i < c->config.n_nets; i++) {
-		if (i == place || c->net_backend[i]->fd < 0 || (uint32_t)c->net_backend[i]->fd != n->tap_fd)
+		bool same = i == place && c->config.net[i].has_tap_fd; /* the same request again */
+
+		if (same || c->net_backend[i]->fd < 0 || (uint32_t)c->net_backend[i]->fd != n->tap_fd)
 			continue;
 		control_fault(reply, NET_FAULT "tap_fd %u is in use by interface '%.64s': give each interface a tap of its own.",
 			      n->tap_fd, c->config.net[i].iface_id);

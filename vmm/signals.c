@@ -14,6 +14,9 @@
 #define SYS_SECCOMP 1 /* si_code of a SIGSYS from a seccomp filter; asm-generic/siginfo.h, which glibc 2.36 leaves out */
 #endif
 
+/* SIGPIPEs that are logged. */
+#define PIPE_LINES_MAX 10
+
 #define EXIT_CODE_UNEXPECTED 2
 #define EXIT_CODE_BAD_SYSCALL 148
 
@@ -30,6 +33,7 @@ static struct {
 	void (*emergency)(void *ctx);
 	void *ctx;
 	_Atomic int terminated_by;
+	_Atomic unsigned int n_pipe; /* SIGPIPEs */
 } hooks;
 
 static void on_terminate(int signo)
@@ -42,12 +46,16 @@ static void on_terminate(int signo)
 	errno = saved;
 }
 
+/* A guest that writes to host programs which have gone brings this about as often as it likes: the log ends after a few. */
 static void on_pipe(int signo, siginfo_t *info, void *context)
 {
 	int saved = errno;
+	unsigned int nth = atomic_fetch_add(&hooks.n_pipe, 1) + 1;
 
 	(void)context;
-	log_error("Received signal %d, code %d.", signo, info->si_code);
+	if (nth <= PIPE_LINES_MAX)
+		log_error("Received signal %d, code %d.%s", signo, info->si_code,
+			  nth == PIPE_LINES_MAX ? " It is not logged any more." : "");
 	errno = saved;
 }
 

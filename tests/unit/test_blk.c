@@ -17,10 +17,10 @@ static void features_and_config(void **state)
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 20), 0);            /* blk_size: not offered */
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 24), 3 | 8 << 16);  /* 4096 = 512 << 3, min_io 8 */
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 28), 0);
-	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 36), GIB / 512);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 36), 64 * MIB / 512);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 40), 16);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 44), 8);
-	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 48), GIB / 512);
+	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 48), 64 * MIB / 512);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 52), 16);
 	assert_int_equal(guest_mmio_read(t, VIRTIO_MMIO_CONFIG + 56), 1);
 	recreate((struct options){ .read_only = true, .flush = true });

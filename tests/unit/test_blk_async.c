@@ -5,6 +5,8 @@
  */
 #include "tests/lib/blk_fixture.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <sys/eventfd.h>
 
 #include "virtio/blk_ring.h"
@@ -30,6 +32,7 @@ static struct {
 	int set_file_errno;
 	int event_fd;
 	unsigned n_waits;
+	void (*wait_hook)(void); /* instead of a wait */
 } kernel;
 
 static struct blk_ring *ring_;
@@ -129,7 +132,9 @@ static void kernel_wait(void *ctx, int timeout_ms)
 	(void)ctx;
 	(void)timeout_ms;
 	kernel.n_waits++;
-	if (kernel.n_submitted > 0)
+	if (kernel.wait_hook)
+		kernel.wait_hook();
+	else if (kernel.n_submitted > 0)
 		kernel_do(kernel.n_submitted - 1);
 }
 
@@ -395,6 +400,84 @@ static void slots_get_free_at_the_end(void **state)
 		kernel_do(0);
 	(void)run_loop();
 	assert_int_equal(guest_ring_used_idx(&ring), n);
+}
+
+/* The request that waits for a slot needs none after a PATCH: nobody goes on asking for one. */
+static void slot_is_no_longer_wanted(void **state)
+{
+	uint8_t hdr[16] = { 0 };
+	struct blk_backing backing;
+	unsigned turns = 0;
+
+	(void)state;
+	assert_int_equal(gmem_write(mem, GPA(HDR_AT), hdr, sizeof(hdr)), 0);
+	kernel.late = true;
+	for (unsigned i = 0; i < BLK_RING_DEPTH + 1; i++)
+		offer_indirect(i);
+	kick();
+	(void)run_loop();
+	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
+	backing.nowait = BLK_NOWAIT_MEMORY; /* as on tmpfs */
+	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
+	while (turns < 100 && evloop_turn(loop, 0) > 0)
+		turns++;
+	assert_in_range(turns, 0, 10);
+	assert_int_equal(guest_ring_used_idx(&ring), BLK_RING_DEPTH + 1);
+}
+
+/* A PATCH that begins while a vCPU's reset waits for the disk, and ends when the driver has started the device again. */
+static struct {
+	pthread_t vcpu;
+	sem_t reset_waits, patch_waits, started;
+} race;
+
+static void race_wait(void)
+{
+	if (pthread_equal(pthread_self(), race.vcpu)) {
+		assert_int_equal(sem_post(&race.reset_waits), 0);
+		assert_int_equal(sem_wait(&race.patch_waits), 0);
+		while (kernel.n_submitted > 0)
+			kernel_do(0);
+	} else {
+		assert_int_equal(sem_post(&race.patch_waits), 0);
+		assert_int_equal(sem_wait(&race.started), 0);
+	}
+}
+
+static void *race_vcpu(void *arg)
+{
+	race.vcpu = pthread_self();
+	guest_mmio_write(t, VIRTIO_MMIO_STATUS, 0);
+	start();
+	assert_int_equal(sem_post(&race.started), 0);
+	return arg;
+}
+
+static void patch_while_a_reset_waits(void **state)
+{
+	struct blk_backing backing;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(sem_init(&race.reset_waits, 0, 0) | sem_init(&race.patch_waits, 0, 0) | sem_init(&race.started, 0, 0), 0);
+	kernel.late = true;
+	(void)offer(VIRTIO_BLK_T_IN, 5, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	kernel.wait_hook = race_wait;
+	assert_int_equal(pthread_create(&thread, NULL, race_vcpu, NULL), 0);
+	assert_int_equal(sem_wait(&race.reset_waits), 0);
+	assert_int_equal(blk_backing_open(path, false, &backing, NULL), 0);
+	backing.nowait = BLK_NOWAIT_NEVER;
+	assert_int_equal(blk_update_backing(blk, &backing, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	kernel.wait_hook = NULL;
+	kernel.late = false;
+	assert_true(blk_virtio_device(blk)->active);
+	(void)offer(VIRTIO_BLK_T_IN, 5, DATA_AT, 512);
+	kick();
+	(void)run_loop();
+	assert_int_equal(guest_ring_used_idx(&ring), 1);
 }
 
 /* However long the guest's requests are, and all of them in the page cache: a turn is bounded (B3). */
@@ -676,7 +759,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(requests), T(short_results), T(failures_at_every_index), T(interrupted), T(submit_fails), T(out_of_order),
-		T(slots_run_out), T(slots_get_free_at_the_end), T(turns_are_bounded), T(long_request),
+		T(slots_run_out), T(slots_get_free_at_the_end), T(slot_is_no_longer_wanted), T(patch_while_a_reset_waits),
+		T(turns_are_bounded),
+		T(long_request),
 		T(reset_in_flight), T(broken_in_flight), T(swap_in_flight), T(two_drives),
 		T(memory_is_not_for_the_ring), T(copy_on_write), T(real_io_uring),
 	};

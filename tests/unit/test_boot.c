@@ -32,7 +32,7 @@ static struct gmem *make_mem(uint64_t size)
 
 static uint32_t read32(const struct gmem *mem, uint64_t gpa)
 {
-	uint8_t bytes[4];
+	uint8_t bytes[4] = { 0 };
 
 	assert_int_equal(gmem_read(mem, GPA(gpa), bytes, 4), 0);
 	return le32_get(bytes);

@@ -26,7 +26,7 @@ static struct gmem *make_mem(uint64_t size)
 
 static uint64_t read64(const struct gmem *mem, uint64_t gpa)
 {
-	uint8_t bytes[8];
+	uint8_t bytes[8] = { 0 };
 
 	assert_int_equal(gmem_read(mem, GPA(gpa), bytes, 8), 0);
 	return le64_get(bytes);

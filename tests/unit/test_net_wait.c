@@ -457,6 +457,31 @@ static void pause_and_resume(void **state)
 	fix_destroy();
 }
 
+/* The host's side ends while a frame waits for room there: nobody will say that there is room. */
+static void end_while_tx_waits(void **state)
+{
+	struct virtio_net_hdr_wire hdr = { .flags = 0 };
+
+	(void)state;
+	create(NULL, false);
+	fix_offer_rx(0, QSIZE, 2048);
+	fix_kick(NET_QUEUE_RX);
+	(void)fix_run();
+	fix.host.send_error = EAGAIN;
+	for (uint16_t i = 0; i < 4; i++)
+		fix_offer_tx(i, &hdr, 100);
+	fix_kick(NET_QUEUE_TX);
+	(void)fix_run();
+	assert_int_equal(fix.net->tx.wait, WAIT_HOST);
+	fix.host.recv_error = EPIPE;
+	net_host_ready(fix.net, EPOLLIN);
+	(void)fix_run();
+	assert_true(fix.net->dead);
+	assert_int_equal(guest_ring_used_idx(&fix.tx), 4);
+	assert_int_equal(fix.net->tx.wait, WAIT_GUEST);
+	fix_destroy();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,7 +489,7 @@ int main(void)
 		cmocka_unit_test(silent_without_buffers), cmocka_unit_test(flood), cmocka_unit_test(turns_are_bounded),
 		cmocka_unit_test(every_tx_state), cmocka_unit_test(host_without_room), cmocka_unit_test(flush_without_room),
 		cmocka_unit_test(throttled), cmocka_unit_test(limits_change), cmocka_unit_test(reset_while_throttled),
-		cmocka_unit_test(pause_and_resume),
+		cmocka_unit_test(pause_and_resume), cmocka_unit_test(end_while_tx_waits),
 	};
 
 	log_set_level(LOG_OFF);
