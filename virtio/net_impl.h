@@ -80,10 +80,8 @@ struct net_turn {
 /* A receive buffer that was popped. */
 struct net_rx_buf {
 	uint16_t head;
-	uint16_t n_iov;     /* its elements of iov */
-	uint32_t len;       /* bytes, header included */
-	gpa_t flags_at;     /* where its header's `flags` is, were it the first of a frame */
-	gpa_t num_at[2];    /* and the two bytes of num_buffers */
+	uint16_t n_iov; /* its elements of iov, none of them empty */
+	uint32_t len;   /* bytes, header included */
 };
 
 struct net_rx {

@@ -59,19 +59,6 @@ static void spend(struct net_turn *turn, uint32_t looks)
 
 /* --- Buffers --- */
 
-/* Where byte @off of the dev_writable part of @chain is; it has more. */
-static gpa_t writable_at(const struct vq_chain *chain, uint32_t off)
-{
-	uint16_t i = chain->n_readable;
-
-	while (off >= chain->seg[i].len) {
-		off -= chain->seg[i].len;
-		i++;
-		must(i < chain->n);
-	}
-	return GPA(chain->seg[i].gpa.v + off);
-}
-
 /* 5.1.6.3.1: room for the header at least; without mergeable buffers for the smallest frame, too. */
 static bool buffer_ok(const struct net *net)
 {
@@ -80,13 +67,28 @@ static bool buffer_ok(const struct net *net)
 	return chain->n_readable == 0 && chain->writable_len >= (mergeable(net) ? NET_HDR_LEN : NET_HDR_LEN + NET_ETH_HDR_LEN);
 }
 
+/* Describe the buffer @chain, all of it dev_writable, behind the others (N1). */
+static void keep_buf(struct net_rx *rx, const struct vq_chain *chain)
+{
+	struct iovec *first = rx->iov + rx->n_iov, *iov = first;
+
+	for (const struct vq_seg *seg = chain->seg; seg < chain->seg + chain->n; seg++)
+		if (seg->len > 0)
+			*iov++ = (struct iovec){ .iov_base = seg->hva, .iov_len = seg->len };
+	rx->bufs[rx->n_bufs++] = (struct net_rx_buf){
+		.head = chain->head,
+		.n_iov = (uint16_t)(iov - first),
+		.len = (uint32_t)chain->writable_len,
+	};
+	rx->n_iov = (uint16_t)(iov - rx->iov);
+	rx->bufs_len += chain->writable_len;
+}
+
 /* Take one more buffer from the ring. */
 static enum popped pop_buf(struct net *net, struct net_turn *turn)
 {
 	struct virtqueue *vq = net->vdev.vq[NET_QUEUE_RX];
 	struct net_rx *rx = &net->rx;
-	struct net_rx_buf *buf;
-	struct chain_cursor data;
 	enum verdict v;
 
 	if (rx->n_bufs == NET_QUEUE_SIZE || rx->n_iov + VQ_CHAIN_MAX > NET_RX_IOV - 1)
@@ -105,16 +107,7 @@ static enum popped pop_buf(struct net *net, struct net_turn *turn)
 		virtqueue_push(vq, net->chain.head, 0);
 		return POPPED_BAD;
 	}
-	buf = &rx->bufs[rx->n_bufs++];
-	buf->head = net->chain.head;
-	buf->len = (uint32_t)net->chain.writable_len;
-	buf->flags_at = writable_at(&net->chain, offsetof(struct virtio_net_hdr_wire, flags));
-	buf->num_at[0] = writable_at(&net->chain, offsetof(struct virtio_net_hdr_wire, num_buffers));
-	buf->num_at[1] = writable_at(&net->chain, offsetof(struct virtio_net_hdr_wire, num_buffers) + 1);
-	chain_writer_init(&data, &net->chain);
-	buf->n_iov = (uint16_t)chain_to_iov(&data, data.left, rx->iov + rx->n_iov);
-	rx->n_iov = (uint16_t)(rx->n_iov + buf->n_iov);
-	rx->bufs_len += buf->len;
+	keep_buf(rx, &net->chain);
 	return POPPED_BUF;
 }
 
@@ -155,11 +148,14 @@ static void drop_frame(struct net *net)
 	net->rx.frame_len = 0;
 }
 
-static void write_guest(struct net *net, gpa_t gpa, const void *src, uint64_t len)
+/* Byte @off of the present frame, one of its header: the first buffer has them. */
+static uint8_t *header_byte(const struct net_rx *rx, size_t off)
 {
-	int rc = gmem_write(net->vdev.mem, gpa, src, len);
+	const struct iovec *iov = rx->iov;
 
-	must(rc == 0); /* Q3 */
+	for (; off >= iov->iov_len; iov++)
+		off -= iov->iov_len;
+	return (uint8_t *)iov->iov_base + off;
 }
 
 /* The present frame is whole in the buffers: complete its header and give them to the driver. */
@@ -167,7 +163,6 @@ static void publish(struct net *net)
 {
 	struct vq_done done[NET_QUEUE_SIZE];
 	struct net_rx *rx = &net->rx;
-	const struct net_rx_buf *first = &rx->bufs[0];
 	uint32_t left = rx->frame_len;
 	uint8_t num[2];
 	uint16_t n = 0;
@@ -180,11 +175,11 @@ static void publish(struct net *net)
 	}
 	/* 5.1.6.4.1: also 1, without mergeable buffers. A tap leaves anything there. */
 	le16_put(num, n);
-	write_guest(net, first->num_at[0], &num[0], 1);
-	write_guest(net, first->num_at[1], &num[1], 1);
+	*header_byte(rx, offsetof(struct virtio_net_hdr_wire, num_buffers)) = num[0];
+	*header_byte(rx, offsetof(struct virtio_net_hdr_wire, num_buffers) + 1) = num[1];
 	/* 5.1.6.4.1: no word on checksums for a driver that does not know of them. */
 	if (!(net->vdev.acked & VIRTIO_NET_F_GUEST_CSUM))
-		write_guest(net, first->flags_at, &(uint8_t){ 0 }, 1);
+		*header_byte(rx, offsetof(struct virtio_net_hdr_wire, flags)) = 0;
 	virtqueue_push_many(net->vdev.vq[NET_QUEUE_RX], done, n);
 	drop_bufs(rx, n);
 	net_stat_add(&net->stats.rx_bytes_count, rx->frame_len);

@@ -263,22 +263,48 @@ static enum verdict indirect_table(const struct virtqueue *vq, struct desc d, st
 	return out->hva ? VERDICT_OK : VERDICT_QUEUE_BROKEN;
 }
 
+/* A descriptor becomes a segment here and nowhere else (Q3). False: it is not RAM. */
+static inline bool seg_set(const struct virtqueue *vq, struct desc d, struct vq_seg *seg)
+{
+	seg->hva = gmem_hva(vq->mem, GPA(d.addr), d.len);
+	seg->gpa = GPA(d.addr);
+	seg->len = d.len;
+	seg->dev_writable = (d.flags & VIRTQ_DESC_F_WRITE) != 0;
+	/*
+	 * An empty segment is harmless wherever it points (CVE-2023-5158 was a device that thought
+	 * otherwise).
+	 */
+	return likely(seg->hva) || d.len == 0;
+}
+
+/* The chain of the one descriptor @d: every receive buffer of a network interface is one. */
+static inline enum verdict chain_of_one(const struct virtqueue *vq, struct desc d, struct vq_chain *out)
+{
+	bool writable = (d.flags & VIRTQ_DESC_F_WRITE) != 0;
+
+	if (!seg_set(vq, d, &out->seg[0]))
+		return VERDICT_QUEUE_BROKEN;
+	out->n = 1;
+	out->n_readable = writable ? 0 : 1;
+	out->readable_len = writable ? 0 : d.len;
+	out->writable_len = writable ? d.len : 0;
+	return VERDICT_OK;
+}
+
 /*
- * Follow the chain that begins at @head until a descriptor without NEXT, through an indirect table where there is one:
- * the place where a guest range becomes a vq_seg (Q3). At most VQ_CHAIN_MAX steps, so a loop ends as a broken queue.
+ * Follow the chain that begins with @d until a descriptor without NEXT, through an indirect table where there is one.
+ * At most VQ_CHAIN_MAX steps, so a loop ends as a broken queue.
  *
  * This loop is most of what a request costs of our own time: it works on locals, and out's members are set at its end.
  */
-static enum verdict chain_walk(const struct virtqueue *vq, uint16_t head, struct vq_chain *out)
+static __attribute__((noinline)) enum verdict chain_walk(const struct virtqueue *vq, struct desc d, struct vq_chain *out)
 {
 	struct desc_table table = { .hva = vq->desc, .gpa = vq->desc_gpa, .n = vq->size };
 	const struct vq_seg *first_writable = NULL;
 	struct vq_seg *seg = out->seg;
 	uint64_t len = 0, readable_len = 0;
 	bool nested = false;
-	struct desc d = table_fetch(&table, head);
 
-	out->head = head;
 	for (;;) {
 		if (unlikely(d.flags & VIRTQ_DESC_F_INDIRECT)) {
 			/* 2.7.5.3.1: not inside another. */
@@ -294,8 +320,7 @@ static enum verdict chain_walk(const struct virtqueue *vq, uint16_t head, struct
 		 */
 		if (seg == out->seg + VQ_CHAIN_MAX || len + d.len > UINT32_MAX)
 			return VERDICT_QUEUE_BROKEN;
-		seg->dev_writable = (d.flags & VIRTQ_DESC_F_WRITE) != 0;
-		if (seg->dev_writable && !first_writable) {
+		if ((d.flags & VIRTQ_DESC_F_WRITE) && !first_writable) {
 			first_writable = seg;
 			readable_len = len;
 		}
@@ -303,17 +328,10 @@ static enum verdict chain_walk(const struct virtqueue *vq, uint16_t head, struct
 		 * 2.7.4.2: dev_readable before dev_writable. Wrong, but the ring is sound: the request alone
 		 * fails.
 		 */
-		if (!seg->dev_writable && first_writable)
+		if (!(d.flags & VIRTQ_DESC_F_WRITE) && first_writable)
 			return VERDICT_REQ_ERROR;
-		seg->hva = gmem_hva(vq->mem, GPA(d.addr), d.len);
-		/*
-		 * An empty segment is harmless wherever it points (CVE-2023-5158 was a device that thought
-		 * otherwise).
-		 */
-		if (unlikely(!seg->hva) && d.len != 0)
+		if (!seg_set(vq, d, seg))
 			return VERDICT_QUEUE_BROKEN;
-		seg->gpa = GPA(d.addr);
-		seg->len = d.len;
 		seg++;
 		len += d.len;
 		if (!(d.flags & VIRTQ_DESC_F_NEXT))
@@ -345,8 +363,9 @@ enum verdict virtqueue_available(struct virtqueue *vq, uint16_t *n)
 enum verdict virtqueue_pop(struct virtqueue *vq, struct vq_chain *out)
 {
 	enum verdict v = VERDICT_OK;
+	size_t slot, at;
+	struct desc d;
 	uint16_t head;
-	size_t slot;
 
 	out->n = 0;
 	if (!vq->started)
@@ -361,7 +380,10 @@ enum verdict virtqueue_pop(struct virtqueue *vq, struct vq_chain *out)
 	if (head >= vq->size || head_in_flight(vq, head))
 		return VERDICT_QUEUE_BROKEN;
 	observe_fetch(vq->desc_gpa, 0, true);
-	v = chain_walk(vq, head, out);
+	out->head = head;
+	at = head * sizeof(struct virtq_desc_wire);
+	d = desc_fetch(vq->desc + at, GPA(vq->desc_gpa.v + at));
+	v = d.flags & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT) ? chain_walk(vq, d, out) : chain_of_one(vq, d, out);
 	if (v == VERDICT_QUEUE_BROKEN) {
 		out->n = 0;
 		return v;
