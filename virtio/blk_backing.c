@@ -64,19 +64,25 @@ static enum blk_nowait backing_nowait(int fd, const struct stat *st)
 
 /*
  * Can space be given back? Asked where the answer changes nothing: behind the end. A host that can takes the file's
- * hole as done, and finds the block device's range wrong, which it checks later.
+ * hole as done, and finds the block device's range wrong, which it checks later. The file's time of modification, which
+ * a hole of no effect moves all the same, is put back where we may: deltas know their base by it (cow.h).
  */
 static bool backing_can_discard(int fd, const struct stat *st, uint64_t size)
 {
 	const uint64_t block = 4096;
 	uint64_t end = (size + block - 1) & ~(block - 1);
 	uint64_t range[2] = { end, block };
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, st->st_mtim };
 
 	if (size > INT64_MAX - 2 * block)
 		return false;
 	if (S_ISBLK(st->st_mode))
 		return ioctl(fd, BLKDISCARD, range) < 0 && errno == EINVAL;
-	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)block) == 0;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)block) < 0)
+		return false;
+	if (futimens(fd, times) < 0)
+		errno = 0;
+	return true;
 }
 
 static uint32_t positive(int v)

@@ -84,11 +84,28 @@ static void backing_facts(void **state)
 	assert_int_equal(b.fd, -1);
 }
 
+/* Opening a file to write asks whether it can discard, and leaves no trace: deltas know their base by its time. */
+static void no_trace(void **state)
+{
+	const struct timespec old[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000000, .tv_nsec = 5 } };
+	struct blk_backing b;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+	assert_int_equal(blk_backing_open(path, false, &b, NULL), 0);
+	blk_backing_close(&b);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, SECTORS * 512);
+	assert_int_equal(st.st_mtim.tv_sec, old[1].tv_sec);
+	assert_int_equal(st.st_mtim.tv_nsec, old[1].tv_nsec);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(refused_backings), T(backing_facts)};
+	const struct CMUnitTest tests[] = {T(refused_backings), T(backing_facts), T(no_trace)};
 
 	log_set_level(LOG_OFF);
 	return cmocka_run_group_tests_name("blk_backing", tests, NULL, NULL);
