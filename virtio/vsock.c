@@ -27,8 +27,8 @@
 #define OPEN_PAUSE_MS 20
 /* Before a guest that tells of no room is asked. */
 #define STALL_MS 1000
-/* How late a driver may hear that it got transmit chains back. */
-#define LAZY_NS 1000000
+/* How late a driver may hear that it got transmit chains back: at least, and twice that at most. */
+#define LAZY_NS 2000000
 
 #define BUF_TOTAL ((size_t)VSOCK_BUF_LARGE * VSOCK_MAX_CONNECTIONS)
 
@@ -48,11 +48,8 @@ uint32_t vsock_wanted_events(const struct vsock_stream *s)
 		return 0;
 	if (vsock_conn_backlog(&s->conn) > 0)
 		events |= EPOLLOUT;
-	if (!vsock_conn_reads_host(&s->conn))
-		events |= EPOLLET; /* and EPOLLHUP, which is always reported */
-	else if (!s->readable)
-		events |= EPOLLIN;
-	return events;
+	/* And EPOLLHUP, which is always reported. */
+	return events | EPOLLET | (vsock_conn_reads_host(&s->conn) ? EPOLLIN : 0u);
 }
 
 /* Is something wanted that the loop does not know of? What it knows too much goes when it is reported. */
@@ -216,20 +213,31 @@ void vsock_wake(struct vsock *v)
  * of the guest for nothing that anybody waits for. So these go with the next interrupt for received packets, or after LAZY_NS,
  * or when an eighth of the queue waits.
  */
-void vsock_signal(struct vsock *v)
+static void signal_now(struct vsock *v)
+{
+	v->rx_used = false;
+	v->tx_used = 0;
+	v->lazy_over = true;
+	virtio_device_signal_all(&v->vdev);
+}
+
+static void lazy_arm(struct vsock *v)
 {
 	const struct itimerspec delay = { .it_value.tv_nsec = LAZY_NS };
 
+	/* A timerfd, because the loop's own timers are the I/O thread's. It runs on when an interrupt comes earlier. */
+	v->lazy_armed = timerfd_settime(v->lazy_fd, 0, &delay, NULL) == 0;
+	v->lazy_over = false;
+}
+
+void vsock_signal(struct vsock *v)
+{
 	if (!v->vdev.active || (!v->rx_used && v->tx_used == 0))
 		return;
-	if (v->rx_used || v->tx_used >= virtqueue_size(v->vdev.vq[VIRTIO_VSOCK_TXQ]) / 8u || v->lazy_fd < 0) {
-		v->rx_used = false;
-		v->tx_used = 0;
-		virtio_device_signal_all(&v->vdev);
-	} else if (!v->lazy_armed) {
-		/* A timerfd, because the loop's own timers are the I/O thread's. It runs on when an interrupt comes earlier. */
-		v->lazy_armed = timerfd_settime(v->lazy_fd, 0, &delay, NULL) == 0;
-	}
+	if (v->rx_used || v->tx_used >= virtqueue_size(v->vdev.vq[VIRTIO_VSOCK_TXQ]) / 8u || v->lazy_fd < 0)
+		signal_now(v);
+	else if (!v->lazy_armed)
+		lazy_arm(v);
 }
 
 void vsock_lazy_ready(void *vsock, uint32_t ready)
@@ -239,9 +247,11 @@ void vsock_lazy_ready(void *vsock, uint32_t ready)
 	(void)ready;
 	virtio_device_lock(&v->vdev);
 	v->lazy_armed = false;
-	v->rx_used = false;
-	v->tx_used = 0;
-	virtio_device_signal_all(&v->vdev);
+	/* Since it was set an interrupt took what waited then: what waits now has its own time. */
+	if (v->lazy_over && v->vdev.active && v->tx_used > 0)
+		lazy_arm(v);
+	else if (!v->lazy_over)
+		signal_now(v);
 	virtio_device_unlock(&v->vdev);
 }
 
@@ -346,7 +356,9 @@ void vsock_stream_ready(void *stream, uint32_t ready)
 			s->readable = true;
 		if (ready & (EPOLLHUP | EPOLLERR)) {
 			s->hung_up = true;
-			vsock_conn_host_shut(&s->conn, VSOCK_NO_RECEIVE);
+			/* Bytes that it left come first: the end of file tells the guest. */
+			if (!vsock_conn_reads_host(&s->conn))
+				vsock_conn_host_shut(&s->conn, VSOCK_NO_RECEIVE);
 		}
 	}
 	if (s->conn.state != VSOCK_FREE)

@@ -247,14 +247,17 @@ uint32_t vsock_conn_backlog(const struct vsock_conn *c)
 
 void vsock_conn_forwarded(struct vsock_conn *c, uint32_t n)
 {
+	/* Newer Linux keeps no more in flight than its own buffer holds, whatever room it is given. */
+	uint32_t window = c->buf_alloc < c->peer_buf_alloc ? c->buf_alloc : c->peer_buf_alloc;
+
 	must(n <= vsock_conn_backlog(c));
 	c->fwd_cnt += n;
 	/*
-	 * 5.10.6.3: a sender that believes that half of its room is gone hears how much it has got back. Sooner would be more
-	 * packets, later would stop it.
+	 * 5.10.6.3: a sender that believes that three quarters of its room are gone hears how much it has got back. Sooner would
+	 * be more packets and interrupts, later would stop it.
 	 */
 	if ((c->state == VSOCK_OPEN || c->state == VSOCK_CLOSING) && !(c->guest_shut & VSOCK_NO_SEND) &&
-	    c->fwd_cnt != c->fwd_told && c->rx_cnt - c->fwd_told > c->buf_alloc / 2)
+	    c->fwd_cnt != c->fwd_told && c->rx_cnt - c->fwd_told > window - window / 4)
 		c->say |= VSOCK_SAY_CREDIT_UPDATE;
 	if (c->state == VSOCK_DRAINING && vsock_conn_backlog(c) == 0)
 		c->state = VSOCK_DEAD;

@@ -11,22 +11,23 @@
  * thread, but the event loop belongs to the I/O thread: whatever needs it (events, timers, close, a
  * connect to a path) is left to vsock_sync_all() of the I/O thread, which vsock_wake() has called.
  *
- * Why nothing spins. The event loop is level-triggered, so a socket must not stay in its set while what
- * it reports can't be worked off. For each state, what a stream wants to hear (vsock_wanted_events()):
+ * Why nothing spins. For each state, what a stream wants to hear (vsock_wanted_events()):
  *
  *     LINE                          EPOLLIN            read at once, always
  *     REQUESTED, OPENING            nothing            a timer ends them
- *     OPEN, nothing known           EPOLLIN
- *     OPEN, bytes known to wait     nothing more       until read: there is a reason that they are not read (no credit, no
- *                                                      receive buffers, others' turn), and whatever ends it goes on with them
+ *     OPEN                          EPOLLIN, as an edge
  *     OPEN, CLOSING, end of file read or guest receives no more
  *                                   hang-up, as an edge
- *     any of them and DRAINING, bytes wait for the host    and EPOLLOUT
+ *     any of them and DRAINING, bytes wait for the host    and EPOLLOUT, as an edge
  *     hang-up seen                  nothing: known for good
  *     DEAD                          is out of the set
  *
+ * Edges: `readable` stays set until a read found the socket empty, so there is always an edge to come or somebody who goes on
+ * (credit, receive buffers, others' turns: whatever ends the wait). Bytes wait for the host only when a write came short,
+ * so its reading is an edge to come. Streams that flow need no epoll_ctl(2), and above all no I/O thread to call it.
+ *
  * What is wanted is always in the set (vsock_sync_all()); what is not wanted any more leaves it when it is
- * reported once, because most of it is wanted again before that: a ping-pong needs no epoll_ctl(2).
+ * reported once, because most of it is wanted again before that.
  * The listener hears EPOLLIN while the driver runs the device and accept(2) has descriptors to give.
  *
  * Invariants:
@@ -75,8 +76,8 @@
 #define VSOCK_READ_BYTES (128u * 1024)
 #define VSOCK_READ_FIRST 4096u
 
-/* Segments of one readv(2) or writev(2): a whole chain behind buffers of up to two segments. */
-#define VSOCK_IOV_MAX (VQ_CHAIN_MAX + 2 * VSOCK_READ_BUFFERS)
+/* Segments of one readv(2) or writev(2): a whole chain behind buffers of one. */
+#define VSOCK_IOV_MAX (VQ_CHAIN_MAX + VSOCK_READ_BUFFERS)
 
 struct vsock_stream {
 	struct vsock_conn conn;
@@ -91,7 +92,7 @@ struct vsock_stream {
 	uint16_t open_tries;
 	bool in_table, in_ready, in_sync;
 	bool readable;                  /* the host has bytes for us, or its end of file */
-	bool hung_up;                   /* EPOLLHUP or EPOLLERR came */
+	bool hung_up;                   /* EPOLLHUP or EPOLLERR came; the guest hears of it behind the last byte */
 	bool shut_rd, shut_wr;          /* shutdown(2) was called */
 	bool buf_touched;
 	uint32_t read_guess;            /* how many bytes the next read may find */
@@ -124,6 +125,7 @@ struct vsock {
 	bool tx_waits;                  /* for room among rsts */
 	bool rx_used;                   /* the driver got receive buffers back and was not told yet */
 	bool lazy_armed;
+	bool lazy_over;                 /* an interrupt came since lazy_fd was armed */
 	uint32_t tx_used;               /* descriptors of transmit chains that the driver got back and was not told of yet */
 	uint32_t next_host_port;
 	struct vsock_fifo ready, sync;

@@ -2,6 +2,7 @@
 #include "virtio/vsock_pkt.h"
 
 #include <endian.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "virtio/virtio_spec.h"
@@ -64,4 +65,11 @@ void vsock_pkt_print(const struct vsock_pkt *pkt, uint64_t guest_cid, uint8_t hd
 	};
 
 	memcpy(hdr, &w, sizeof(w));
+}
+
+void vsock_pkt_set_len(uint8_t hdr[VSOCK_HDR_BYTES], uint32_t len)
+{
+	const uint32_t le = htole32(len);
+
+	memcpy(hdr + offsetof(struct virtio_vsock_hdr_wire, len), &le, sizeof(le));
 }

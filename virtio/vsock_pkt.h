@@ -60,4 +60,7 @@ enum vsock_pkt_fate vsock_pkt_parse(const uint8_t hdr[VSOCK_HDR_BYTES], uint64_t
 /* Write @pkt, from the host to the guest @guest_cid, as @hdr. */
 void vsock_pkt_print(const struct vsock_pkt *pkt, uint64_t guest_cid, uint8_t hdr[VSOCK_HDR_BYTES]);
 
+/* Make it the header of a packet with @len bytes of data. */
+void vsock_pkt_set_len(uint8_t hdr[VSOCK_HDR_BYTES], uint32_t len);
+
 #endif

@@ -4,15 +4,17 @@
  * receive buffers: many buffers by one system call, because Linux posts buffers of one page.
  */
 #include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "virtio/virtio_spec.h"
 #include "virtio/vsock_impl.h"
 
 /* A receive buffer that is to be filled. */
 struct slot {
+	void *hdr;     /* where the header goes (Q3: RAM) */
+	uint32_t room; /* bytes behind it */
 	uint16_t head;
-	uint32_t room; /* bytes behind the header */
-	gpa_t hdr;     /* where the header goes */
 };
 
 enum taken {
@@ -70,46 +72,34 @@ static void put_chain(struct vsock *v, const struct vsock_pkt *pkt)
 struct batch {
 	size_t n, n_iov;
 	uint32_t room;
-	bool in_chain; /* the last buffer is described by v->chain: its header is not in one piece, or it has many */
+	bool in_chain; /* the last buffer is described by v->chain: it is more than one descriptor */
 	struct slot slot[VSOCK_READ_BUFFERS];
 };
 
-static void put_slot(struct vsock *v, const struct batch *b, size_t i, const struct vsock_pkt *pkt)
-{
-	const struct slot *slot = &b->slot[i];
-	uint8_t hdr[VSOCK_HDR_BYTES];
-	int rc;
-
-	if (b->in_chain && i == b->n - 1) {
-		put_chain(v, pkt);
-		return;
-	}
-	vsock_pkt_print(pkt, v->guest_cid, hdr);
-	rc = gmem_write(v->vdev.mem, slot->hdr, hdr, sizeof(hdr));
-	must(rc == 0); /* Q3 */
-	virtqueue_push(rxq(v), slot->head, VSOCK_HDR_BYTES + pkt->len);
-	v->rx_used = true;
-	vsock_count(&v->stats.rx_packets_count, 1);
-}
-
-/* Add the buffer in v->chain to @b for at most @max bytes. */
+/* Add the buffer in v->chain to @b for at most @max bytes. Linux gives one descriptor, 280 of them for a MiB. */
 static void batch_add(struct vsock *v, struct batch *b, uint32_t max)
 {
 	const struct vq_chain *chain = &v->chain;
 	struct slot *slot = &b->slot[b->n++];
 	uint64_t room = chain->writable_len - VSOCK_HDR_BYTES;
-	struct chain_cursor c;
-	bool header;
 
+	slot->hdr = chain->seg[0].hva;
 	slot->head = chain->head;
 	slot->room = room < max ? (uint32_t)room : max;
-	slot->hdr = chain->seg[0].gpa;
-	chain_writer_init(&c, chain);
-	header = chain_skip(&c, VSOCK_HDR_BYTES);
-	must(header);
-	b->n_iov += chain_to_iov(&c, slot->room, v->iov + b->n_iov);
 	b->room += slot->room;
-	b->in_chain = chain->n > 2 || chain->seg[0].len < VSOCK_HDR_BYTES;
+	b->in_chain = chain->n > 1;
+	if (likely(!b->in_chain)) {
+		v->iov[b->n_iov++] = (struct iovec){
+			.iov_base = (uint8_t *)slot->hdr + VSOCK_HDR_BYTES, .iov_len = slot->room };
+	} else {
+		struct chain_cursor c;
+		bool header;
+
+		chain_writer_init(&c, chain);
+		header = chain_skip(&c, VSOCK_HDR_BYTES);
+		must(header);
+		b->n_iov += chain_to_iov(&c, slot->room, v->iov + b->n_iov);
+	}
 }
 
 /* Gather buffers for @want bytes (> 0). */
@@ -143,19 +133,44 @@ static void batch_return(struct vsock *v, const struct batch *b, size_t first)
 /* @n bytes are in the buffers: headers, and off they go. */
 static void batch_send(struct vsock_stream *s, const struct batch *b, uint32_t n)
 {
-	size_t used = 0;
+	struct vsock *v = s->vsock;
+	struct vq_done done[VSOCK_READ_BUFFERS];
+	uint8_t hdr[VSOCK_HDR_BYTES];
+	struct vsock_pkt pkt;
+	uint16_t used = 0;
 
-	for (uint32_t left = n; left > 0; used++)
-		left -= left < b->slot[used].room ? left : b->slot[used].room;
-	batch_return(s->vsock, b, used);
-	for (size_t i = 0; i < used; i++) {
-		uint32_t len = n < b->slot[i].room ? n : b->slot[i].room;
-		struct vsock_pkt pkt;
+	/* Their headers differ in len alone. */
+	vsock_conn_send(&s->conn, n, &pkt);
+	vsock_pkt_print(&pkt, v->guest_cid, hdr);
+	while (n > 0 && !(b->in_chain && used == b->n - 1u)) {
+		const struct slot *slot = &b->slot[used];
+		uint32_t len = n < slot->room ? n : slot->room;
 
-		vsock_conn_send(&s->conn, len, &pkt);
-		put_slot(s->vsock, b, i, &pkt);
+		vsock_pkt_set_len(hdr, len);
+		memcpy(slot->hdr, hdr, sizeof(hdr));
+		done[used++] = (struct vq_done){ .head = slot->head, .written = VSOCK_HDR_BYTES + len };
 		n -= len;
 	}
+	if (n == 0)
+		batch_return(v, b, used);
+	virtqueue_push_many(rxq(v), done, used);
+	v->rx_used = true;
+	vsock_count(&v->stats.rx_packets_count, used);
+	if (n > 0) {
+		pkt.len = n; /* a batch has room for what was read */
+		put_chain(v, &pkt);
+	}
+}
+
+/*
+ * A read came short. Mostly that means that all was read; but the program's end of file may be next, or a read stops at
+ * descriptors that were passed along, and of both the event loop has spoken already.
+ */
+static bool is_drained(struct vsock_stream *s)
+{
+	char byte;
+
+	return s->vsock->io->recv(s->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 /* Read what the host program of @s wrote, once. */
@@ -179,15 +194,15 @@ static enum taken send_data(struct vsock_stream *s, struct vsock_budget *budget)
 			vsock_uds_read_failed(s, errnum);
 		} else {
 			s->readable = false;
-			vsock_conn_host_shut(&s->conn, VSOCK_NO_SEND);
+			vsock_conn_host_shut(&s->conn, s->hung_up ? VSOCK_NO_MORE : VSOCK_NO_SEND);
 		}
 		return TAKEN_BUFFER;
 	}
 	vsock_count(&v->stats.rx_bytes_count, (uint64_t)n);
 	budget->bytes -= (uint32_t)n < budget->bytes ? (uint32_t)n : budget->bytes;
 	if ((uint32_t)n < b.room) {
-		/* If there is more after all, the event loop will say so; after a hang-up it is silent and the end is to come. */
-		s->readable = s->hung_up;
+		/* After a hang-up the event loop is silent and the end is to come. */
+		s->readable = s->hung_up || !is_drained(s);
 		s->read_guess = n > VSOCK_READ_FIRST ? (uint32_t)n : VSOCK_READ_FIRST;
 	} else {
 		s->read_guess = s->read_guess < VSOCK_READ_BYTES / 4 ? 4 * s->read_guess : VSOCK_READ_BYTES;

@@ -202,6 +202,8 @@ void vsock_uds_shutdown(struct vsock_stream *s)
 		s->shut_rd = true;
 		s->readable = false;
 		s->vsock->io->shutdown(s->fd, SHUT_RD);
+		if (s->hung_up)
+			vsock_conn_host_shut(&s->conn, VSOCK_NO_RECEIVE);
 	}
 	if ((c->guest_shut & VSOCK_NO_SEND) && !s->shut_wr && vsock_conn_backlog(c) == 0) {
 		s->shut_wr = true;
