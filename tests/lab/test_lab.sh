@@ -92,10 +92,10 @@ test_status() {
 
 test_time_limit() {
 	local t0=$SECONDS
-	"$lab" --timeout 10 -- sleep 100 2>"$tmp/err"
+	"$lab" --timeout 25 -- sleep 100 2>"$tmp/err"
 	expect "status" 124 $?
-	expect_match "message" 'lab: the time limit of 10 s is over: sleep' "$tmp/err"
-	expect "ended in time" yes "$([ $((SECONDS - t0)) -le 13 ] && echo yes)"
+	expect_match "message" 'lab: the time limit of 25 s is over: sleep' "$tmp/err"
+	expect "ended in time" yes "$([ $((SECONDS - t0)) -le 30 ] && echo yes)"
 }
 
 test_lab_failure() {

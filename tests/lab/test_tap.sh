@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.." || exit 1
 
 B=${B:-build}
 make -s "$B/asan/test_net_tap" >&2 || { not_ok tap/build 'a test that builds' 'see above'; finish; }
-out=$(ASAN_OPTIONS=detect_leaks=0 tests/lab/lab --cpus 1 -- "$PWD/$B/asan/test_net_tap" 2>&1)
+out=$(CMOCKA_MESSAGE_OUTPUT=STDOUT ASAN_OPTIONS=detect_leaks=0 tests/lab/lab --cpus 1 -- "$PWD/$B/asan/test_net_tap" 2>&1)
 status=$?
 check_equal tap/exit-status 0 $status
 check_equal tap/skipped 0 "$(grep -c '\[  SKIPPED \]' <<<"$out")"

@@ -138,6 +138,9 @@ bool is_sector(const uint8_t *bytes, uint32_t sector);
 
 /* The queue must be broken now: NEEDS_RESET, a configuration interrupt, and after a reset the disk works. */
 void expect_broken_then_works(void);
+
+/* The same with @n good requests offered before: each of them may have been completed first. */
+void expect_broken_in_flight(unsigned n);
 /* The disk still works without a reset. */
 void expect_works(const char *name);
 
