@@ -242,6 +242,61 @@ static void half_close(void **state)
 	(void)close(fd);
 }
 
+/* Sockets are watched for edges: what one edge stands for is worked off to its end. */
+static void one_edge_for_much(void **state)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { .iov_base = "first", .iov_len = 5 };
+	const struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes) };
+	struct guest_vsock_pkt conn;
+	int fd = rig_connected(&conn);
+
+	(void)state;
+	/* A read stops behind a descriptor that was passed along. */
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(fd, &msg, 0), 5);
+	rig_put(fd, "second");
+	assert_int_equal(rig_expect(RW).len, 5);
+	assert_int_equal(rig_expect(RW).len, 6);
+	/* And before the end of file. */
+	rig_put(fd, "last");
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	assert_int_equal(rig_expect(RW).len, 4);
+	assert_int_equal(rig_expect(SHUTDOWN).flags, VSOCK_NO_SEND);
+	rig_expect_sleep();
+	(void)close(fd);
+	assert_int_equal(rig_expect(SHUTDOWN).flags, VSOCK_NO_MORE);
+	rig_reply(&conn, RST);
+	assert_int_equal(rig_vsock->n_used, 0);
+}
+
+/* Bytes wait for room, the program is gone, and then the guest says that it takes no more. */
+static void gone_with_bytes_unread(void **state)
+{
+	struct guest_vsock_pkt conn, pkt;
+	int fd = rig_connected(&conn);
+
+	(void)state;
+	pkt = guest_vsock_pkt(CREDIT_UPDATE, conn.dst_port, conn.src_port);
+	pkt.buf_alloc = 0;
+	guest_vsock_send(&rig_guest, &pkt, NULL, 0);
+	(void)rig_settle();
+	rig_put(fd, "waits");
+	(void)close(fd);
+	rig_expect_nothing();
+	rig_expect_sleep();
+	pkt.op = SHUTDOWN;
+	pkt.flags = VSOCK_NO_RECEIVE;
+	guest_vsock_send(&rig_guest, &pkt, NULL, 0);
+	assert_int_equal(rig_expect(SHUTDOWN).flags, VSOCK_NO_MORE);
+	rig_reply(&conn, RST);
+	assert_int_equal(rig_vsock->n_used, 0);
+}
+
 /* Two seconds each, then a RST; the timers are made to fire. */
 static void timeouts(void **state)
 {
@@ -455,6 +510,8 @@ int main(void)
 		TEST(full_backlog_is_retried),
 		TEST(path_too_long_for_the_port),
 		TEST(half_close),
+		TEST(one_edge_for_much),
+		TEST(gone_with_bytes_unread),
 		TEST(timeouts),
 		TEST(bulk),
 		TEST(stalled_reader),
