@@ -27,7 +27,7 @@
 #define DEVICES_HOST 0x0a000001u  /* 10.0.0.1 */
 #define DEVICES_GUEST 0x0a000002u /* 10.0.0.2 */
 #define DEVICES_PORT 5001
-#define DEVICES_CHUNK (64 * 1024) /* bytes that both sides read and write at a time */
+#define DEVICES_CHUNK (1024 * 1024) /* bytes that both sides offer a call: what is there goes at once */
 
 enum devices_what {
 	DEVICES_SINK = 1, /* the guest sends n bytes, the host answers one byte when it has them all */
