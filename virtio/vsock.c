@@ -213,6 +213,7 @@ void vsock_wake(struct vsock *v)
  * of the guest for nothing that anybody waits for. So these go with the next interrupt for received packets, or after LAZY_NS,
  * or when an eighth of the queue waits.
  */
+
 static void signal_now(struct vsock *v)
 {
 	v->rx_used = false;

@@ -71,9 +71,9 @@
 #define VSOCK_VCPU_TURN_PACKETS 64
 #define VSOCK_VCPU_TURN_BYTES (256 * 1024)
 
-/* Receive buffers filled by one readv(2), and bytes: half of what a Unix socket holds. */
-#define VSOCK_READ_BUFFERS 64
-#define VSOCK_READ_BYTES (128u * 1024)
+/* Receive buffers filled by one readv(2), and bytes: what a Unix socket holds and Linux gives credit for, in its buffers. */
+#define VSOCK_READ_BUFFERS 72
+#define VSOCK_READ_BYTES (256u * 1024)
 #define VSOCK_READ_FIRST 4096u
 
 /* Segments of one readv(2) or writev(2): a whole chain behind buffers of one. */
