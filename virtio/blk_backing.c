@@ -39,6 +39,14 @@ static int type_check(const struct stat *st)
 	return S_ISDIR(st->st_mode) ? EISDIR : EINVAL;
 }
 
+/* A device set read-only can be opened to write all the same; its writes fail one by one. */
+static bool device_read_only(int fd, const struct stat *st)
+{
+	int ro = 0;
+
+	return S_ISBLK(st->st_mode) && ioctl(fd, BLKROGET, &ro) == 0 && ro != 0;
+}
+
 /* Bytes of the open file @fd. 0 or an errno. */
 static int backing_size(int fd, const struct stat *st, uint64_t *size)
 {
@@ -157,6 +165,8 @@ static int open_file(const char *path, bool read_only, struct blk_backing *out, 
 	if (fstat(fd, st) < 0)
 		return backing_error(e, errno, path);
 	errnum = type_check(st);
+	if (errnum == 0 && !read_only && device_read_only(fd, st))
+		errnum = EROFS;
 	if (errnum == 0)
 		errnum = backing_size(fd, st, &size);
 	if (errnum != 0)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -86,7 +87,8 @@ static int claim_file(struct cow *cow, struct err *e)
 	if (fcntl(cow->delta_fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
-		return err_set(e, -EBUSY, "another microVM uses it; each needs a delta of its own");
+		return err_set(e, -EBUSY,
+			       "it is in use, by another microVM or another drive of this one; each needs a delta of its own");
 	return err_sys(e, -errno, "lock it");
 }
 
@@ -333,10 +335,16 @@ static int make_delta(struct cow *cow, const struct opening *o, struct err *e)
 {
 	uint8_t sector[COW_HEADER_BYTES];
 	int rc = open_dir_of(o->path);
+	struct rlimit limit;
 
 	if (rc < 0)
 		return err_sys(e, rc, "open its directory, to make its name stable");
 	cow->dir_fd = rc;
+	/* Asked, because the kernel's answer is a signal that ends the process. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < cow->layout.file_size)
+		return err_set(e, -EFBIG,
+			       "it has to be %" PRIu64 " bytes long (sparse), and the limit of this process (RLIMIT_FSIZE; the "
+			       "jailer's --resource-limit fsize) is %" PRIu64, cow->layout.file_size, (uint64_t)limit.rlim_cur);
 	if (ftruncate(cow->delta_fd, (off_t)cow->layout.file_size) < 0)
 		return err_sys(e, -errno, "make it %" PRIu64 " bytes long (sparse)", cow->layout.file_size);
 	cow_header_encode(&o->header, sector);

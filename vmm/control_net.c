@@ -102,7 +102,10 @@ static const char *tap_hint(const char *name, int rc)
 	case -EBUSY:
 		return " (another interface or program uses it)";
 	case -EINVAL: /* a name that is too long speaks for itself */
-		return strlen(name) < IFNAMSIZ ? " (it must be a tap with one queue: make it without `multi_queue`)" : "";
+		return strlen(name) < IFNAMSIZ ? " (it must be a tap, not a bridge or another device, with one queue: made "
+						 "without `multi_queue`)" : "";
+	case -EACCES:
+		return " (the monitor's user must be able to read and write /dev/net/tun)";
 	case -ENOENT:
 	case -ENODEV:
 		return " (is /dev/net/tun there? `modprobe tun` makes it)";
@@ -118,7 +121,12 @@ static bool open_backend(const struct config_net *n, struct net_backend **out, s
 	int rc;
 
 	if (n->host_dev_name) {
+		bool existed = if_nametoindex(n->host_dev_name) != 0;
+
 		rc = net_tap_open(n->host_dev_name, out, &e);
+		if (rc == 0 && !existed)
+			log_warn("Interface '%s': there was no tap '%s'. It has been made and is connected to nothing.",
+				 n->iface_id, n->host_dev_name);
 		if (rc)
 			control_fault(reply,
 				      NET_FAULT "Open tap device failed: %s Invalid TUN/TAP Backend provided by %.64s. Check our "

@@ -411,7 +411,7 @@ def copy_on_write_after_the_start():
             expect("a drive on the shared base", 204, vm.put("/drives/c", {**both, "delta_path": delta}).status)
             expect("start", 204, vm.start().status)
         has("the other's delta", n.call("PATCH", "/drives/c", {"drive_id": "c", "path_on_host": m.path("base"),
-                                                              "delta_path": m.path("one")}).fault, "another microVM uses it")
+                                                              "delta_path": m.path("one")}).fault, "in use, by another microVM or another drive")
 
 
 # ---- taps, in the lab's own network ----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ test_passt() {
 	"$NET_PEER" dnsd 10.99.9.9 53 192.0.2.77 &
 	dns=$!
 	passt_up -D 10.99.9.9 -t 7001:7000 -u 7001:7000
-	iface eth0 "\"passt_socket\": \"$dir/passt\", \"mtu\": 65520"
+	iface eth0 "\"passt_socket\": \"$dir/passt\""
 	vcpus=2
 	guest dhcp=eth0
 	if [ -z "$failure" ] && boot; then passt_works; fi

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -219,7 +220,7 @@ static void second_opener_is_refused(void **state)
 	(void)state;
 	open_disk();
 	assert_int_equal(cow_disk_open(&second, false), -EBUSY);
-	assert_non_null(strstr(second.err.msg, "another microVM uses it"));
+	assert_non_null(strstr(second.err.msg, "in use, by another microVM or another drive"));
 	assert_int_equal(cow_disk_open(&second, true), -EBUSY);
 	pid = fork();
 	assert_true(pid >= 0);
@@ -233,7 +234,7 @@ static void second_opener_is_refused(void **state)
 	assert_int_equal(cow_disk_open(&d, true), 0);
 	assert_int_equal(cow_disk_open(&second, true), 0);
 	cow_disk_close(&d);
-	expect_refused(-EBUSY, "another microVM uses it");
+	expect_refused(-EBUSY, "in use, by another microVM or another drive");
 	cow_disk_close(&second);
 	open_disk();
 }
@@ -400,6 +401,20 @@ static void flush_after_a_kill_keeps_it_all(void **state)
 	expect_model();
 }
 
+/* A limit on file sizes below the delta's is an error, and not the end of the process by SIGXFSZ. */
+static void file_size_limit(void **state)
+{
+	struct rlimit before, low;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	low = (struct rlimit){ .rlim_cur = 64 * KIB, .rlim_max = before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	expect_refused(-EFBIG, "RLIMIT_FSIZE");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(access(d.delta, F_OK), -1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define M(f) cmocka_unit_test_setup_teardown(f, setup_tmpfs, teardown)
 
@@ -416,6 +431,7 @@ int main(void)
 		T(file_begun_and_not_finished_is_made_anew),
 		T(failed_making_leaves_nothing),
 		T(base_that_is_too_large_is_refused),
+		T(file_size_limit),
 		T(empty_base),
 		T(orderly_end_keeps_what_was_written),
 		T(flush_after_a_kill_keeps_it_all),
