@@ -204,7 +204,7 @@ def copy_on_write_rules():
         expect("reopened", 204, put("a", delta_path="delta").status)  # a new one also holds its folder
         fds = m.n_fds()
         for name, path, more, texts in (
-                ("b", "base", {"delta_path": "delta"}, ("'delta'", "uses it", "delta of its own")),
+                ("b", "base", {"delta_path": "delta"}, ("'delta'", "it is in use", "delta of its own")),
                 ("b", "base", {"delta_path": "junk"}, ("'junk'",)),
                 ("b", "base", {"delta_path": "base"}, ("'base'", "it is the base itself")),
                 ("b", "base", {"delta_path": "no/delta"}, ("'no/delta'", "No such file or directory (os error 2)")),
@@ -219,7 +219,7 @@ def copy_on_write_rules():
         has("no base", put("b", None, delta_path="never").fault, "Invalid block config.", "path_on_host is missing")
         expect("no file of a refused drive", False, os.path.exists(m.path("never")))
         expect("the drive is what it was", ([shown("a", "base", delta_path="delta")], fds), (m.config()["drives"], m.n_fds()))
-        has("and holds its delta", put("b", delta_path="delta").fault, "uses it")
+        has("and holds its delta", put("b", delta_path="delta").fault, "it is in use")
         expect("again", 204, put("a", delta_path="delta", cache_type="Writeback").status)
         expect("read-only, without a delta file", 204, put("b", delta_path="none", is_read_only=True).status)
         expect("is not made", False, os.path.exists(m.path("none")))
