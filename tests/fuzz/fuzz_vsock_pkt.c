@@ -68,8 +68,9 @@ static void check(const struct vsock_conn *c)
 
 	must(vsock_conn_backlog(c) <= c->buf_alloc);
 	must(in_flight <= VSOCK_PEER_CREDIT_MAX && vsock_conn_credit(c) <= VSOCK_PEER_CREDIT_MAX);
+	/* A guest may send more than it was told, if there is room; but then it is to be told. */
 	must(c->fwd_cnt - c->fwd_told <= c->buf_alloc || c->state == VSOCK_DEAD || c->state == VSOCK_DRAINING ||
-	     (c->host_shut & VSOCK_NO_RECEIVE));
+	     (c->host_shut & VSOCK_NO_RECEIVE) || (c->guest_shut & VSOCK_NO_SEND) || (c->say & VSOCK_SAY_CREDIT_UPDATE));
 	must((c->state != VSOCK_DEAD && c->state != VSOCK_DRAINING) || (c->say & ~VSOCK_SAY_RST) == 0);
 	must(c->state != VSOCK_DRAINING || vsock_conn_backlog(c) > 0);
 }
