@@ -114,7 +114,9 @@ static void check_loaded(const struct image_plan *plan, const uint8_t *data, con
 
 static void check_tables(struct gmem *mem, const struct boot_kernel *kernel)
 {
-	struct boot_config config = {.kernel = kernel, .cmdline = "quiet", .n_vcpus = 1, .has_vmgenid = true};
+	/* A bzImage says how long a command line it takes, and may say 0. */
+	const char *cmdline = kernel->cmdline_max >= 5 ? "quiet" : "";
+	struct boot_config config = {.kernel = kernel, .cmdline = cmdline, .n_vcpus = 1, .has_vmgenid = true};
 	struct kvm_sregs sregs = {0};
 	struct kvm_regs regs;
 
