@@ -6,11 +6,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "jailer/jail.h"
@@ -20,26 +18,10 @@
 /* Deeper than any jail; the attacker's depth is not our stack's. */
 #define DEPTH_MAX 64
 
-#ifndef SYS_openat2
-#define SYS_openat2 437
-#endif
-
-/* A directory on the mount that @dir_fd is on. */
-static int open_same_mount(int dir_fd, const char *name)
-{
-	struct open_how how = {
-		.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
-	};
-	long fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
-
-	return fd < 0 ? -errno : (int)fd;
-}
-
 /* Remove the directory @name in @dir_fd with everything in it. */
 static int remove_tree(int dir_fd, const char *name, unsigned int depth, struct err *e)
 {
-	int fd = open_same_mount(dir_fd, name);
+	int fd = path_open_dir_same_mount(dir_fd, name);
 	struct dirent *entry;
 	DIR *dir;
 	int rc = 0;

@@ -14,16 +14,26 @@
 #define SYS_openat2 437
 #endif
 
-int path_open(int dir_fd, const char *path, int flags, mode_t mode)
+static int open_beneath(int dir_fd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = (uint64_t)flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY,
 		.mode = flags & O_CREAT ? mode : 0,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | resolve,
 	};
 	long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
 
 	return fd < 0 ? -errno : (int)fd;
+}
+
+int path_open(int dir_fd, const char *path, int flags, mode_t mode)
+{
+	return open_beneath(dir_fd, path, flags, mode, 0);
+}
+
+int path_open_dir_same_mount(int dir_fd, const char *path)
+{
+	return open_beneath(dir_fd, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_XDEV);
 }
 
 int path_make_dir(int dir_fd, const char *name, mode_t mode, struct undo *undo)

@@ -17,6 +17,9 @@
  */
 int path_open(int dir_fd, const char *path, int flags, mode_t mode) MUST_USE;
 
+/* The same for a directory that is on the mount of @dir_fd; -EXDEV when something is mounted on the way. */
+int path_open_dir_same_mount(int dir_fd, const char *path) MUST_USE;
+
 /*
  * Make the directory @name in @dir_fd with @mode unless it exists, and open it. A directory made here is added to @undo
  * (may be NULL). A descriptor (owned) or negative errno; -ENOTDIR or -ELOOP when something else is there.

@@ -267,11 +267,6 @@ static void arm_timer(struct blk *blk)
 	}
 }
 
-static bool limited(const struct blk *blk)
-{
-	return ratelimit_enabled(&blk->limit) || ratelimit_deadline(&blk->limit) != 0;
-}
-
 /* Bytes that the present request costs: what it moves, and zeros that have to be written. */
 static uint64_t cost_of(const struct blk *blk)
 {
@@ -293,7 +288,7 @@ static bool charge(struct blk *blk)
 {
 	uint64_t cost;
 
-	if (blk->charged || !limited(blk))
+	if (blk->charged || !ratelimit_concerned(&blk->limit))
 		return true;
 	cost = cost_of(blk);
 	blk->charged = ratelimit_take(&blk->limit, 1, cost, evloop_now_ns());
@@ -417,7 +412,7 @@ bool blk_try_notify(struct virtio_device *dev, uint16_t q)
 	bool more;
 	uint16_t n;
 
-	if (blk->has_req || limited(blk) || blk->backing.nowait == BLK_NOWAIT_NEVER)
+	if (blk->has_req || ratelimit_concerned(&blk->limit) || blk->backing.nowait == BLK_NOWAIT_NEVER)
 		return false;
 	if (virtqueue_available(vq, &n) != VERDICT_OK || n > 1)
 		return false;

@@ -26,16 +26,11 @@ void net_backend_close(struct net_backend *be)
 
 /* --- Rate limiters (CONTRACT.md section 8) --- */
 
-bool net_limited(const struct ratelimit *limit)
-{
-	return ratelimit_enabled(limit) || ratelimit_deadline(limit) != 0;
-}
-
 bool net_charge(struct net *net, struct ratelimit *limit, struct ev_timer *timer, uint32_t len)
 {
 	bool passed;
 
-	if (!net_limited(limit))
+	if (!ratelimit_concerned(limit))
 		return true;
 	passed = ratelimit_take(limit, 1, len, evloop_now_ns());
 	if (ratelimit_deadline(limit) != 0 && net->loop) {

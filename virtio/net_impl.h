@@ -153,12 +153,9 @@ void net_tx_reset(struct net *net);
 enum verdict net_rx_run(struct net *net, struct net_turn *turn) MUST_USE;
 enum verdict net_tx_run(struct net *net, struct net_turn *turn) MUST_USE;
 
-/* Does a rate limiter have a say in this direction? Then only the I/O thread, which has the timers, runs it. */
-bool net_limited(const struct ratelimit *limit);
-
 /*
  * May a frame of @len bytes pass @limit? Arms @timer when frames must wait, this one (false) or the next.
- * I/O thread when net_limited().
+ * I/O thread, which has the timers.
  */
 bool net_charge(struct net *net, struct ratelimit *limit, struct ev_timer *timer, uint32_t len) MUST_USE;
 

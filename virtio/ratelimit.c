@@ -149,6 +149,11 @@ bool ratelimit_enabled(const struct ratelimit *rl)
 	return rl->bytes.size != 0 || rl->ops.size != 0;
 }
 
+bool ratelimit_concerned(const struct ratelimit *rl)
+{
+	return ratelimit_enabled(rl) || rl->blocked_until_ns != 0;
+}
+
 bool ratelimit_take(struct ratelimit *rl, uint64_t ops, uint64_t bytes, uint64_t now_ns)
 {
 	struct take t_ops, t_bytes;

@@ -56,6 +56,9 @@ void ratelimit_update(struct ratelimit *rl, const struct ratelimit_bucket_config
 /* Is there any limit at all? */
 bool ratelimit_enabled(const struct ratelimit *rl);
 
+/* Has it a say in the next request: is there a limit, or does a block run that a removed limit has left? */
+bool ratelimit_concerned(const struct ratelimit *rl);
+
 /*
  * Take @ops operations and @bytes bytes at @now_ns (monotonic, never less than before). True: the
  * request may go on. False: nothing was taken; blocked_until_ns is set (now + RATELIMIT_RETRY_NS unless

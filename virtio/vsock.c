@@ -36,7 +36,8 @@ _Static_assert(VSOCK_UDS_PATH_MAX + 1 <= sizeof(((struct sockaddr_un *)0)->sun_p
 
 /* --- Streams and the event loop --- */
 
-uint32_t vsock_wanted_events(const struct vsock_stream *s)
+/* What epoll is to report of @s. */
+static uint32_t wanted_events(const struct vsock_stream *s)
 {
 	uint32_t events = 0;
 
@@ -55,7 +56,7 @@ uint32_t vsock_wanted_events(const struct vsock_stream *s)
 /* Is something wanted that the loop does not know of? What it knows too much goes when it is reported. */
 static bool events_lag(const struct vsock_stream *s)
 {
-	uint32_t want = vsock_wanted_events(s), have = s->source.added ? s->source.events : 0;
+	uint32_t want = wanted_events(s), have = s->source.added ? s->source.events : 0;
 
 	return (want & ~have) != 0 || ((have & ~want) & EPOLLET) != 0;
 }
@@ -124,7 +125,7 @@ static void unwatch(struct vsock_stream *s)
 static void watch(struct vsock_stream *s)
 {
 	struct vsock *v = s->vsock;
-	uint32_t want = vsock_wanted_events(s);
+	uint32_t want = wanted_events(s);
 	int rc = 0;
 
 	if (s->fd < 0 || (!s->source.added && want == 0))
@@ -188,7 +189,8 @@ static void sync_stream(struct vsock_stream *s)
 	vsock_settle(s);
 }
 
-void vsock_sync_all(struct vsock *v)
+/* Bring the event loop, timers and descriptors to what the streams want. I/O thread. */
+static void sync_all(struct vsock *v)
 {
 	struct vsock_stream *s;
 
@@ -197,7 +199,8 @@ void vsock_sync_all(struct vsock *v)
 		sync_stream(s);
 }
 
-void vsock_wake(struct vsock *v)
+/* Have sync_all() called. Any thread. */
+static void wake_io(struct vsock *v)
 {
 	const uint64_t one = 1;
 
@@ -231,7 +234,8 @@ static void lazy_arm(struct vsock *v)
 	v->lazy_over = false;
 }
 
-void vsock_signal(struct vsock *v)
+/* Tell the driver of what it got back, at once or, of transmit chains alone, a little later. */
+static void signal_driver(struct vsock *v)
 {
 	if (!v->vdev.active || (!v->rx_used && v->tx_used == 0))
 		return;
@@ -241,7 +245,7 @@ void vsock_signal(struct vsock *v)
 		lazy_arm(v);
 }
 
-void vsock_lazy_ready(void *vsock, uint32_t ready)
+static void lazy_ready(void *vsock, uint32_t ready)
 {
 	struct vsock *v = vsock;
 
@@ -258,7 +262,8 @@ void vsock_lazy_ready(void *vsock, uint32_t ready)
 
 /* --- Turns --- */
 
-void vsock_finish(struct vsock *v, bool io)
+/* Send what is ready, sync or wake, rekick for what is left, one interrupt. @io: this is the I/O thread. */
+static void finish(struct vsock *v, bool io)
 {
 	struct vsock_budget budget = {
 		.packets = io ? VSOCK_TURN_PACKETS : VSOCK_VCPU_TURN_PACKETS,
@@ -268,7 +273,7 @@ void vsock_finish(struct vsock *v, bool io)
 
 	more = vsock_rx_run(v, &budget);
 	while (io && v->sync.first) {
-		vsock_sync_all(v);
+		sync_all(v);
 		if (!more)
 			more = vsock_rx_run(v, &budget);
 	}
@@ -277,8 +282,8 @@ void vsock_finish(struct vsock *v, bool io)
 	if (v->tx_waits && v->n_rsts < VSOCK_MAX_RSTS)
 		virtio_device_rekick(&v->vdev, VIRTIO_VSOCK_TXQ);
 	if (v->sync.first)
-		vsock_wake(v);
-	vsock_signal(v);
+		wake_io(v);
+	signal_driver(v);
 }
 
 void vsock_break(struct vsock *v)
@@ -311,7 +316,7 @@ static bool serve_kick(struct vsock *v, uint16_t q, bool io)
 		return vsock_tx_run(v, &budget);
 	case VIRTIO_VSOCK_RXQ:
 		vsock_count(&v->stats.rx_queue_event_count, 1);
-		return false; /* vsock_finish() sees the new buffers */
+		return false; /* finish() sees the new buffers */
 	case VIRTIO_VSOCK_EVENTQ:
 		look_at_events(v);
 		return false;
@@ -326,7 +331,7 @@ static void vsock_notify(struct virtio_device *dev, uint16_t q)
 
 	if (serve_kick(v, q, true))
 		virtio_device_rekick(dev, q);
-	vsock_finish(v, true);
+	finish(v, true);
 }
 
 /*
@@ -338,7 +343,7 @@ static bool vsock_try_notify(struct virtio_device *dev, uint16_t q)
 	struct vsock *v = vsock_of(dev);
 	bool more = serve_kick(v, q, false);
 
-	vsock_finish(v, false);
+	finish(v, false);
 	return !more;
 }
 
@@ -364,12 +369,12 @@ void vsock_stream_ready(void *stream, uint32_t ready)
 	}
 	if (s->conn.state != VSOCK_FREE)
 		vsock_settle(s);
-	vsock_finish(v, true);
+	finish(v, true);
 	/* What was reported and is not wanted would be reported again and again. The slot may be another's by now: no harm. */
-	if (s->source.added && (s->source.events & ~vsock_wanted_events(s)) != 0) {
+	if (s->source.added && (s->source.events & ~wanted_events(s)) != 0) {
 		watch(s);
 		vsock_settle(s);
-		vsock_finish(v, true);
+		finish(v, true);
 	}
 	virtio_device_unlock(&v->vdev);
 }
@@ -391,7 +396,7 @@ void vsock_stream_timer(void *stream)
 	if (s->stall_asked)
 		vsock_conn_want_credit(&s->conn);
 	vsock_settle(s);
-	vsock_finish(v, true);
+	finish(v, true);
 	virtio_device_unlock(&v->vdev);
 }
 
@@ -417,7 +422,7 @@ void vsock_listener_ready(void *vsock, uint32_t ready)
 	if (v->vdev.active && !vsock_uds_accept(v))
 		arm(v, &v->accept_timer, ACCEPT_PAUSE_MS);
 	sync_listener(v);
-	vsock_finish(v, true);
+	finish(v, true);
 	virtio_device_unlock(&v->vdev);
 }
 
@@ -437,7 +442,7 @@ void vsock_wake_ready(void *vsock, uint32_t ready)
 	(void)ready;
 	virtio_device_lock(&v->vdev);
 	sync_listener(v);
-	vsock_finish(v, true);
+	finish(v, true);
 	virtio_device_unlock(&v->vdev);
 }
 
@@ -449,7 +454,7 @@ static void vsock_activate(struct virtio_device *dev)
 
 	/* Receive buffers are looked at when there is something for them. */
 	virtqueue_notify_off(dev->vq[VIRTIO_VSOCK_RXQ]);
-	vsock_wake(v);
+	wake_io(v);
 }
 
 /* The guest's side of everything ends here; the I/O thread closes the host's side. */
@@ -476,7 +481,7 @@ static void vsock_reset(struct virtio_device *dev)
 	v->tx_waits = false;
 	v->rx_used = false;
 	v->tx_used = 0;
-	vsock_wake(v);
+	wake_io(v);
 }
 
 static void vsock_config_read(const struct virtio_device *dev, uint32_t off, void *dst, uint32_t len)
@@ -544,7 +549,7 @@ static int connect_loop(struct vsock *v, struct err *e)
 	if (v->lazy_fd < 0)
 		return err_sys(e, -errno, "create the timer of the vsock device");
 	v->lazy = (struct ev_source){
-		.fd = v->lazy_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = vsock_lazy_ready, .ctx = v };
+		.fd = v->lazy_fd, .events = EPOLLIN | EPOLLET, .group = EV_DEVICE, .fn = lazy_ready, .ctx = v };
 	v->listener = (struct ev_source){
 		.fd = v->listen_fd, .events = 0, .group = EV_DEVICE, .fn = vsock_listener_ready, .ctx = v };
 	v->accept_timer = (struct ev_timer){ .group = EV_DEVICE, .fn = accept_again, .ctx = v };

@@ -9,9 +9,9 @@
  *
  * Threads: the device's lock is held for everything below. Guest packets may be served in the vCPU
  * thread, but the event loop belongs to the I/O thread: whatever needs it (events, timers, close, a
- * connect to a path) is left to vsock_sync_all() of the I/O thread, which vsock_wake() has called.
+ * connect to a path) is left to sync_all() of the I/O thread, which wake_io() has called.
  *
- * Why nothing spins. For each state, what a stream wants to hear (vsock_wanted_events()):
+ * Why nothing spins. For each state, what a stream wants to hear (wanted_events()):
  *
  *     LINE                          EPOLLIN            read at once, always
  *     REQUESTED, OPENING            nothing            a timer ends them
@@ -26,7 +26,7 @@
  * (credit, receive buffers, others' turns: whatever ends the wait). Bytes wait for the host only when a write came short,
  * so its reading is an edge to come. Streams that flow need no epoll_ctl(2), and above all no I/O thread to call it.
  *
- * What is wanted is always in the set (vsock_sync_all()); what is not wanted any more leaves it when it is
+ * What is wanted is always in the set (sync_all()); what is not wanted any more leaves it when it is
  * reported once, because most of it is wanted again before that.
  * The listener hears EPOLLIN while the driver runs the device and accept(2) has descriptors to give.
  *
@@ -187,34 +187,18 @@ size_t vsock_stream_room_iov(struct vsock_stream *s, uint32_t len, struct iovec 
 
 /*
  * After anything happened to @s: table, lists and socket follow its state. It stays valid until the I/O thread comes to
- * vsock_sync_all().
+ * sync_all().
  */
 void vsock_settle(struct vsock_stream *s);
 
-/* Bring the event loop, timers and descriptors to what the streams want. I/O thread. */
-void vsock_sync_all(struct vsock *v);
-
-/* Have vsock_sync_all() called. Any thread. */
-void vsock_wake(struct vsock *v);
-
-/* Send what is ready, sync or wake, rekick for what is left, one interrupt. @io: this is the I/O thread. */
-void vsock_finish(struct vsock *v, bool io);
-
-/* Tell the driver of what it got back, at once or, of transmit chains alone, a little later. */
-void vsock_signal(struct vsock *v);
-
 /* The queue is inconsistent. */
 void vsock_break(struct vsock *v);
-
-/* What epoll is to report of @s. */
-uint32_t vsock_wanted_events(const struct vsock_stream *s) MUST_USE;
 
 /* What the event sources and timers do; they take the lock. For tests without a loop. */
 void vsock_stream_ready(void *stream, uint32_t ready);
 void vsock_stream_timer(void *stream);
 void vsock_listener_ready(void *vsock, uint32_t ready);
 void vsock_wake_ready(void *vsock, uint32_t ready);
-void vsock_lazy_ready(void *vsock, uint32_t ready);
 
 /* --- vsock_tx.c --- */
 
@@ -251,8 +235,7 @@ void vsock_uds_data(struct vsock_stream *s, struct chain_cursor *data, uint32_t 
 /* shutdown(2) for what the guest will not do any more. */
 void vsock_uds_shutdown(struct vsock_stream *s);
 
-/* A system call on the socket of @s failed with @errnum while writing or reading. */
-void vsock_uds_write_failed(struct vsock_stream *s, int errnum);
+/* Reading from the socket of @s failed with @errnum. */
 void vsock_uds_read_failed(struct vsock_stream *s, int errnum);
 
 #endif

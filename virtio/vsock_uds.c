@@ -127,7 +127,8 @@ void vsock_uds_connect(struct vsock_stream *s)
 		vsock_conn_reset(&s->conn);
 }
 
-void vsock_uds_write_failed(struct vsock_stream *s, int errnum)
+/* Writing to the socket of @s failed with @errnum. */
+static void write_failed(struct vsock_stream *s, int errnum)
 {
 	if (is_transient(errnum))
 		return;
@@ -151,7 +152,7 @@ void vsock_uds_flush(struct vsock_stream *s)
 
 		if (n <= 0) {
 			vsock_count(&v->stats.tx_flush_fails, n < 0 && !is_transient(errno));
-			vsock_uds_write_failed(s, n < 0 ? errno : EAGAIN);
+			write_failed(s, n < 0 ? errno : EAGAIN);
 			return;
 		}
 		if (s->conn.state == VSOCK_DRAINING)
@@ -174,7 +175,7 @@ void vsock_uds_data(struct vsock_stream *s, struct chain_cursor *data, uint32_t 
 		ssize_t n = v->io->writev(s->fd, v->iov, (int)chain_to_iov(&whole, len, v->iov));
 
 		if (n < 0)
-			vsock_uds_write_failed(s, errno);
+			write_failed(s, errno);
 		if (s->conn.state == VSOCK_DEAD || (s->conn.host_shut & VSOCK_NO_RECEIVE))
 			return;
 		if (n > 0) {
