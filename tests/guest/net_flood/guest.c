@@ -8,18 +8,18 @@ void guest_main(void)
 
 	expect("start", net_start());
 	for (unsigned i = 0; i < 20000; i++)
-		net_kick(i & 1);
+		dev_kick(i & 1);
 	for (unsigned i = 0; i < 2000; i++)
-		net_write(REG_CONFIG, i);
+		dev_write(REG_CONFIG, i);
 	for (unsigned i = 0; i < 100; i++) {
-		for (unsigned k = 0; k < NET_QUEUE; k++) {
-			net_desc(TX, k, net_tx_data, k % 20, 0, 0);
-			net_put(TX, (uint16_t)k);
+		for (unsigned k = 0; k < DEV_QUEUE; k++) {
+			dev_desc(TX, k, net_tx_data, k % 20, 0, 0);
+			dev_put(TX, (uint16_t)k);
 		}
-		net_kick(TX);
-		lost += !net_wait_used(TX, NET_QUEUE);
+		dev_kick(TX);
+		lost += !dev_wait_used(TX, DEV_QUEUE);
 	}
 	expect_eq("all-used", 0, lost);
-	expect_eq("running", ST_RUNNING, net_read(REG_STATUS));
+	expect_eq("running", ST_RUNNING, dev_read(REG_STATUS));
 	expect("arp", net_arp());
 }

@@ -12,8 +12,8 @@ static void put_header(uint8_t flags, uint8_t gso, uint16_t hdr_len, uint16_t gs
 
 static void dropped(const char *name, uint32_t len)
 {
-	expect(name, net_send(len) && net_used_len(TX) == 0);
-	expect_eq("still-running", ST_RUNNING, net_read(REG_STATUS));
+	expect(name, net_send(len) && dev_used_len(TX) == 0);
+	expect_eq("still-running", ST_RUNNING, dev_read(REG_STATUS));
 }
 
 void guest_main(void)
@@ -29,10 +29,10 @@ void guest_main(void)
 	dropped("csum-not-negotiated", 100);
 	put_header(1, 1, 54, 1448, 34, 16);
 	dropped("tso-not-negotiated", 3000);
-	net_desc(TX, 0, net_tx_data, 100, F_WRITE, 0);
-	net_put(TX, 0);
-	net_kick(TX);
-	expect("writable", net_wait_used(TX, 1) && net_used_len(TX) == 0);
+	dev_desc(TX, 0, net_tx_data, 100, F_WRITE, 0);
+	dev_put(TX, 0);
+	dev_kick(TX);
+	expect("writable", dev_wait_used(TX, 1) && dev_used_len(TX) == 0);
 	expect("start-offloads", net_start_with(NET_MRG_RXBUF | NET_OFFLOADS));
 	put_header(1, 0, 0, 0, 0xffff, 0xffff);
 	dropped("csum-outside", 100);

@@ -15,23 +15,23 @@ void guest_main(void)
 		}
 		memset(net_tx_data, 0, 60);
 		for (unsigned i = 0; i < 8; i++) {
-			net_desc(RX, i, net_rx_data[i], sizeof(net_rx_data[i]), F_WRITE, 0);
-			net_put(RX, (uint16_t)i);
-			net_desc(TX, i, net_tx_data, 60, 0, 0);
-			net_put(TX, (uint16_t)i);
+			dev_desc(RX, i, net_rx_data[i], sizeof(net_rx_data[i]), F_WRITE, 0);
+			dev_put(RX, (uint16_t)i);
+			dev_desc(TX, i, net_tx_data, 60, 0, 0);
+			dev_put(TX, (uint16_t)i);
 		}
-		net_kick(RX);
-		net_kick(TX);
+		dev_kick(RX);
+		dev_kick(TX);
 		wait_turns(round);
-		net_write(REG_STATUS, 0);
+		dev_write(REG_STATUS, 0);
 		memset(net_rx_data, 0x77, sizeof(net_rx_data));
-		memset(net_queue, 0x77, sizeof(net_queue));
+		memset(dev_queue, 0x77, sizeof(dev_queue));
 		wait_turns(50);
 		for (unsigned i = 0; i < 8; i++)
 			late += net_rx_data[i][0] != 0x77 || net_rx_data[i][12] != 0x77;
-		late += net_queue[RX].used.idx != 0x7777 || net_queue[TX].used.idx != 0x7777;
+		late += dev_queue[RX].used.idx != 0x7777 || dev_queue[TX].used.idx != 0x7777;
 	}
 	expect_eq("nothing-after-reset", 0, late);
-	expect_eq("status-after-reset", 0, net_read(REG_STATUS));
+	expect_eq("status-after-reset", 0, dev_read(REG_STATUS));
 	net_expect_works("works");
 }

@@ -14,22 +14,22 @@ static void features_not_offered(void)
 	static const unsigned bits[] = {0, 1, 5, 28, 34, 38, 63}; /* seqpacket, indirect, packed ring, ... */
 
 	for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
-		expect_eq("feature-not-offered", ST_ACKNOWLEDGE | ST_DRIVER, vsock_negotiate(1ull << bits[i]));
+		expect_eq("feature-not-offered", ST_ACKNOWLEDGE | ST_DRIVER, dev_negotiate(1ull << bits[i]));
 }
 
 /* Packets that make the device work and answer, some of them for connections that it would open on the host's side. */
 static void send_many(unsigned round)
 {
 	for (uint16_t i = 0; i < PACKETS; i++) {
-		vsock_desc(TX, i, &vsock_tx, sizeof(vsock_tx), 0, 0);
-		vsock_desc(RX, i, vsock_data + 1024 * i, 1024, F_WRITE, 0);
+		dev_desc(TX, i, &vsock_tx, sizeof(vsock_tx), 0, 0);
+		dev_desc(RX, i, vsock_data + 1024 * i, 1024, F_WRITE, 0);
 		if (round & 1)
-			vsock_put(RX, i);
-		vsock_put(TX, i);
+			dev_put(RX, i);
+		dev_put(TX, i);
 	}
 	vsock_tx.op = round % 3 ? OP_REQUEST : OP_RW;
-	vsock_kick(RX);
-	vsock_kick(TX);
+	dev_kick(RX);
+	dev_kick(TX);
 }
 
 static void reset_under_way(void)
@@ -41,8 +41,8 @@ static void reset_under_way(void)
 		}
 		(void)vsock_send(OP_RST); /* fills in a good header */
 		send_many(round);
-		vsock_write(REG_STATUS, 0);
-		if (vsock_read(REG_STATUS) != 0 || vsock_read(REG_INTERRUPT_STATUS) != 0)
+		dev_write(REG_STATUS, 0);
+		if (dev_read(REG_STATUS) != 0 || dev_read(REG_INTERRUPT_STATUS) != 0)
 			expect_eq("reset-in-round", 0, round + 1);
 	}
 	expect("start-after-resets", vsock_start());
@@ -52,10 +52,10 @@ static void reset_under_way(void)
 static void flood(void)
 {
 	for (unsigned i = 0; i < FLOOD; i++) {
-		vsock_desc(TX, 0, &vsock_tx, i % 44, 0, 0);
-		vsock_put(TX, 0);
-		vsock_kick(TX);
-		if (!vsock_wait_used(TX, 1)) {
+		dev_desc(TX, 0, &vsock_tx, i % 44, 0, 0);
+		dev_put(TX, 0);
+		dev_kick(TX);
+		if (!dev_wait_used(TX, 1)) {
 			expect_eq("flood-used", FLOOD, i);
 			return;
 		}
@@ -68,5 +68,5 @@ void guest_main(void)
 	features_not_offered();
 	reset_under_way();
 	flood();
-	expect_eq("running", ST_RUNNING, vsock_read(REG_STATUS));
+	expect_eq("running", ST_RUNNING, dev_read(REG_STATUS));
 }
