@@ -2,62 +2,22 @@
 /*
  * The controller without KVM: which action is legal when, every semantic rule and its text (CONTRACT.md sections 3 to 5).
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/lib/control_fixture.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "virtio/blk_ring.h"
-#include "vmm/control.h"
 #include "vmm/machine.h"
 
 #define MAX_TEXT 200
 
-static struct evloop *loop;
-static struct control *control;
-static char dir[64];
-
-static int set_up(void **state)
-{
-	struct control_params p = {.id = "test", .version = "1.2.3", .app_name = "Mayfly"};
-	struct err e = {0};
-
-	(void)state;
-	(void)snprintf(dir, sizeof(dir), "/tmp/test_control.XXXXXX");
-	if (!mkdtemp(dir) || evloop_create(&loop, &e))
-		return -1;
-	p.loop = loop;
-	return control_create(&control, &p, &e);
-}
-
 static int tear_down(void **state)
 {
-	char cmd[128];
+	static const char *const names[] = {"disk", "kernel"};
 
 	(void)state;
-	control_destroy(control);
-	evloop_destroy(loop);
-	(void)snprintf(cmd, sizeof(cmd), "%s/disk", dir);
-	(void)unlink(cmd);
-	(void)snprintf(cmd, sizeof(cmd), "%s/kernel", dir);
-	(void)unlink(cmd);
-	return rmdir(dir);
-}
-
-static const char *path_of(const char *name)
-{
-	static char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return path;
+	return control_fixture_end(names, ARRAY_SIZE(names));
 }
 
 static const char *make_file(const char *name, size_t bytes)
@@ -69,33 +29,6 @@ static const char *make_file(const char *name, size_t bytes)
 	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
 	close(fd);
 	return path;
-}
-
-static struct reply act(struct action *action)
-{
-	const struct action_handler *h = control_handler(control);
-	struct reply reply = {0};
-
-	h->handle(h->ctx, action, &reply);
-	action_fini(action);
-	return reply;
-}
-
-static void refuses(struct action *action, const char *text)
-{
-	struct reply r = act(action);
-
-	assert_int_equal(r.status, 400);
-	if (!strstr(r.fault, text))
-		fail_msg("expected a fault with \"%s\", got \"%s\"", text, r.fault);
-}
-
-static void accepts(struct action *action)
-{
-	struct reply r = act(action);
-
-	if (r.status != 204)
-		fail_msg("expected 204, got %d \"%s\"", r.status, r.fault);
 }
 
 static struct action machine(uint8_t vcpus, uint64_t mib, bool smt, enum config_huge_pages huge)

@@ -3,52 +3,26 @@
  * The controller's network interfaces and vsock device without KVM and without a tap: rules, texts and what is opened and
  * closed (CONTRACT.md 4.9, 4.10). The interfaces are on Unix sockets of this test, where passt would listen.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/lib/control_fixture.h"
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
-
-#include "vmm/control.h"
 
 #define NET_FAULT "Network config error: Could not create the network device: "
 #define VSOCK_FAULT "Vsock config error: Cannot create backend for vsock device: Error binding to the host-side Unix socket: "
 
-static struct evloop *loop;
-static struct control *control;
-static char dir[64];
-
-static int set_up(void **state)
+/* Actions of this file are made where they are used. */
+static void refuses_copy(struct action action, const char *text)
 {
-	struct control_params p = {.id = "test", .version = "1.2.3", .app_name = "Mayfly"};
-	struct err e = {0};
-
-	(void)state;
-	(void)snprintf(dir, sizeof(dir), "/tmp/test_control_net.XXXXXX");
-	if (!mkdtemp(dir) || evloop_create(&loop, &e))
-		return -1;
-	p.loop = loop;
-	return control_create(&control, &p, &e);
+	refuses(&action, text);
 }
 
-static const char *path_of(const char *name)
+static void accepts_copy(struct action action)
 {
-	static char path[4][128]; /* as many as one expression needs */
-	static unsigned turn;
-	char *p = path[turn++ % 4];
-
-	(void)snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
-	return p;
+	accepts(&action);
 }
 
 /* The controller has removed its own sockets: what is left are those of the test. */
@@ -57,11 +31,7 @@ static int tear_down(void **state)
 	static const char *const names[] = {"p0", "p1", "file"};
 
 	(void)state;
-	control_destroy(control);
-	evloop_destroy(loop);
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		(void)unlink(path_of(names[i]));
-	return rmdir(dir);
+	return control_fixture_end(names, ARRAY_SIZE(names));
 }
 
 static unsigned n_open(void)
@@ -87,33 +57,6 @@ static int listen_at(const char *name)
 	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	return fd;
-}
-
-static struct reply act(struct action *action)
-{
-	const struct action_handler *h = control_handler(control);
-	struct reply reply = {0};
-
-	h->handle(h->ctx, action, &reply);
-	action_fini(action);
-	return reply;
-}
-
-static void refuses(struct action action, const char *text)
-{
-	struct reply r = act(&action);
-
-	assert_int_equal(r.status, 400);
-	if (!strstr(r.fault, text))
-		fail_msg("expected a fault with \"%s\", got \"%s\"", text, r.fault);
-}
-
-static void accepts(struct action action)
-{
-	struct reply r = act(&action);
-
-	if (r.status != 204)
-		fail_msg("expected 204, got %d \"%s\"", r.status, r.fault);
 }
 
 static const struct vm_config *config(void)
@@ -154,7 +97,7 @@ static void test_not_before_the_start(void **state)
 	struct action a = {.type = ACTION_PATCH_NET, .net = {.iface_id = strdup("a")}};
 
 	(void)state;
-	refuses(a, "The requested operation is not supported before starting the microVM.");
+	refuses_copy(a, "The requested operation is not supported before starting the microVM.");
 }
 
 static void test_order_and_replacement(void **state)
@@ -163,14 +106,14 @@ static void test_order_and_replacement(void **state)
 	unsigned n;
 
 	(void)state;
-	accepts(net("a", "p0", 1));
-	accepts(net("b", "p1", 2));
-	accepts(net("c", "p1", 0));
+	accepts_copy(net("a", "p0", 1));
+	accepts_copy(net("b", "p1", 2));
+	accepts_copy(net("c", "p1", 0));
 	expect_order("a b c ");
 	n = n_open();
-	accepts(net("a", "p0", 1)); /* its own address is not somebody else's */
+	accepts_copy(net("a", "p0", 1)); /* its own address is not somebody else's */
 	expect_order("b c a ");
-	accepts(net("b", "p0", 0));
+	accepts_copy(net("b", "p0", 0));
 	expect_order("c a b ");
 	assert_false(config()->net[2].has_guest_mac);
 	assert_int_equal(n_open(), n);
@@ -184,14 +127,14 @@ static void test_the_same_host_side_again(void **state)
 	int p0 = listen_at("p0"), first, second;
 
 	(void)state;
-	accepts(net("a", "p0", 1));
+	accepts_copy(net("a", "p0", 1));
 	first = accept(p0, NULL, NULL);
 	assert_true(first >= 0);
-	accepts(net("a", "p0", 2));
+	accepts_copy(net("a", "p0", 2));
 	assert_int_equal(accept(p0, NULL, NULL), -1);
 	assert_int_equal(config()->net[0].guest_mac[5], 2);
 	close(first);
-	accepts(net("a", "p0", 3));
+	accepts_copy(net("a", "p0", 3));
 	second = accept(p0, NULL, NULL);
 	assert_true(second >= 0);
 	close(second);
@@ -205,27 +148,27 @@ static void test_refusals_change_nothing(void **state)
 	unsigned n;
 
 	(void)state;
-	accepts(net("a", "p0", 1));
-	accepts(net("b", "p1", 2));
+	accepts_copy(net("a", "p0", 1));
+	accepts_copy(net("b", "p1", 2));
 	n = n_open();
-	refuses(net("b", "p1", 1), "Network config error: The MAC address is already in use: 06:00:ac:10:00:01");
-	refuses(net("c", "p1", 2), "Network config error: The MAC address is already in use: 06:00:ac:10:00:02");
-	refuses(net("a", "nobody", 0), NET_FAULT "passt_socket: ");
-	refuses(net("c", "nobody", 0), "nobody");
+	refuses_copy(net("b", "p1", 1), "Network config error: The MAC address is already in use: 06:00:ac:10:00:01");
+	refuses_copy(net("c", "p1", 2), "Network config error: The MAC address is already in use: 06:00:ac:10:00:02");
+	refuses_copy(net("a", "nobody", 0), NET_FAULT "passt_socket: ");
+	refuses_copy(net("c", "nobody", 0), "nobody");
 	a = net("c", "p0", 0);
 	a.net.has_mtu = true;
 	a.net.mtu = 67;
-	refuses(a, "MTU 67 is out of range [68, 65535]");
+	refuses_copy(a, "MTU 67 is out of range [68, 65535]");
 	a = net("c", "p0", 0);
 	a.net.has_mtu = true;
-	refuses(a, "MTU 0 is out of range [68, 65535]");
+	refuses_copy(a, "MTU 0 is out of range [68, 65535]");
 	expect_order("a b ");
 	assert_string_equal(config()->net[0].passt_socket, path_of("p0"));
 	assert_int_equal(n_open(), n);
 	a = net("c", "p0", 0);
 	a.net.has_mtu = true;
 	a.net.mtu = 68;
-	accepts(a);
+	accepts_copy(a);
 	close(p0);
 	close(p1);
 }
@@ -241,12 +184,12 @@ static void test_taps(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(not_taps); i++) {
 		a.net = (struct config_net){.iface_id = strdup("a"), .has_tap_fd = true, .tap_fd = not_taps[i]};
 		(void)snprintf(text, sizeof(text), NET_FAULT "tap_fd %u: ", not_taps[i]);
-		refuses(a, text);
+		refuses_copy(a, text);
 	}
 	a.net = (struct config_net){.iface_id = strdup("a"), .host_dev_name = strdup("a-name-of-16-byt")};
-	refuses(a, NET_FAULT "Open tap device failed: ");
+	refuses_copy(a, NET_FAULT "Open tap device failed: ");
 	a.net = (struct config_net){.iface_id = strdup("a"), .host_dev_name = strdup("")};
-	refuses(a, "Invalid TUN/TAP Backend provided by . Check our documentation on setting up the network devices.");
+	refuses_copy(a, "Invalid TUN/TAP Backend provided by . Check our documentation on setting up the network devices.");
 	assert_int_equal(config()->n_nets, 0);
 	assert_int_equal(n_open(), n);
 }
@@ -258,7 +201,7 @@ static void test_tap_fd_in_use(void **state)
 	unsigned n_in_use = 0;
 
 	(void)state;
-	accepts(net("a", "p0", 0));
+	accepts_copy(net("a", "p0", 0));
 	for (uint32_t fd = 0; fd < 64; fd++) {
 		struct action a = {.type = ACTION_PUT_NET,
 				   .net = {.iface_id = strdup("b"), .has_tap_fd = true, .tap_fd = fd}};
@@ -279,15 +222,15 @@ static void test_too_many_nets(void **state)
 	(void)state;
 	for (int i = 0; i < 8; i++) {
 		(void)snprintf(id, sizeof(id), "n%d", i);
-		accepts(net(id, "p0", 0));
+		accepts_copy(net(id, "p0", 0));
 		close(accept(p0, NULL, NULL));
 	}
 	for (int i = 8; i < CONFIG_MAX_NETS; i++) {
 		(void)snprintf(id, sizeof(id), "n%d", i);
-		accepts(net(id, "p0", 0));
+		accepts_copy(net(id, "p0", 0));
 		close(accept(p0, NULL, NULL));
 	}
-	refuses(net("more", "p0", 0), "interface 'more': a microVM can have at most 32 interfaces");
+	refuses_copy(net("more", "p0", 0), "interface 'more': a microVM can have at most 32 interfaces");
 	assert_int_equal(config()->n_nets, CONFIG_MAX_NETS);
 	close(p0);
 }
@@ -316,7 +259,7 @@ static bool answers(const char *name)
 static void test_vsock_binds_at_once(void **state)
 {
 	(void)state;
-	accepts(vsock(3, path_of("v")));
+	accepts_copy(vsock(3, path_of("v")));
 	assert_true(answers("v"));
 	assert_int_equal(config()->vsock.guest_cid, 3);
 	assert_string_equal(config()->vsock.uds_path, path_of("v"));
@@ -328,14 +271,14 @@ static void test_vsock_replaced(void **state)
 	unsigned n;
 
 	(void)state;
-	accepts(vsock(3, path_of("v")));
+	accepts_copy(vsock(3, path_of("v")));
 	n = n_open();
-	accepts(vsock(4, path_of("w")));
+	accepts_copy(vsock(4, path_of("w")));
 	assert_true(!there("v") && answers("w"));
-	accepts(vsock(5, path_of("w"))); /* the same path again */
+	accepts_copy(vsock(5, path_of("w"))); /* the same path again */
 	assert_true(answers("w"));
 	assert_int_equal(config()->vsock.guest_cid, 5);
-	accepts(vsock(6, path_of("./w"))); /* in other words */
+	accepts_copy(vsock(6, path_of("./w"))); /* in other words */
 	assert_true(answers("w"));
 	assert_int_equal(config()->vsock.guest_cid, 6);
 	assert_int_equal(n_open(), n);
@@ -350,14 +293,14 @@ static void test_vsock_refusals_keep_the_old_one(void **state)
 	(void)state;
 	assert_true(fd >= 0);
 	close(fd);
-	accepts(vsock(3, path_of("v")));
+	accepts_copy(vsock(3, path_of("v")));
 	n = n_open();
-	refuses(vsock(4, path_of("file")), VSOCK_FAULT "Address in use (os error 98)");
-	refuses(vsock(4, path_of("no/v")), VSOCK_FAULT "No such file or directory (os error 2)");
-	refuses(vsock(4, ""), "Error binding to the host-side Unix socket");
+	refuses_copy(vsock(4, path_of("file")), VSOCK_FAULT "Address in use (os error 98)");
+	refuses_copy(vsock(4, path_of("no/v")), VSOCK_FAULT "No such file or directory (os error 2)");
+	refuses_copy(vsock(4, ""), "Error binding to the host-side Unix socket");
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	refuses(vsock(4, text), "Error binding to the host-side Unix socket");
+	refuses_copy(vsock(4, text), "Error binding to the host-side Unix socket");
 	assert_true(answers("v") && there("file"));
 	assert_int_equal(config()->vsock.guest_cid, 3);
 	assert_int_equal(n_open(), n);
@@ -369,11 +312,11 @@ static void test_vsock_not_ours_any_more(void **state)
 	int p0;
 
 	(void)state;
-	accepts(vsock(3, path_of("p0")));
+	accepts_copy(vsock(3, path_of("p0")));
 	assert_int_equal(unlink(path_of("p0")), 0);
 	p0 = listen_at("p0");
-	refuses(vsock(4, path_of("p0")), "Address in use (os error 98)");
-	accepts(vsock(4, path_of("v")));
+	refuses_copy(vsock(4, path_of("p0")), "Address in use (os error 98)");
+	accepts_copy(vsock(4, path_of("v")));
 	assert_true(answers("p0") && answers("v"));
 	close(p0);
 }
