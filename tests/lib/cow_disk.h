@@ -19,6 +19,9 @@ struct cow_disk {
 	struct err err;  /* of the last cow_disk_open() */
 };
 
+/* A parent for disks that are synced often: a tmpfs where there is one. */
+const char *cow_disk_fast_parent(void);
+
 /* Make a directory in @parent and a base of @size bytes, where byte i is cow_disk_byte(i). Nothing is opened. */
 void cow_disk_make(struct cow_disk *d, const char *parent, uint64_t size);
 uint8_t cow_disk_byte(uint64_t i);

@@ -358,11 +358,6 @@ static void step(void)
 	}
 }
 
-static const char *fast_folder(void)
-{
-	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-}
-
 /* A fresh delta as it is on the medium after its first flush. */
 static void begin_round(void)
 {
@@ -390,7 +385,7 @@ static void loss_of_power_and_kills_at_any_call(void **state)
 {
 	(void)state;
 	seed = 20261121;
-	cow_disk_make(&d, fast_folder(), SIZE);
+	cow_disk_make(&d, cow_disk_fast_parent(), SIZE);
 	assert_true(cow_layout(SIZE, &layout));
 	assert_int_equal(layout.live_at + layout.map_bytes, HEAD_BYTES);
 	crashed = d;
@@ -465,7 +460,7 @@ static void killed_at_random_moments(void **state)
 	(void)state;
 	assert_true(told != MAP_FAILED);
 	seed = 99;
-	cow_disk_make(&d, fast_folder(), sizeof(disk));
+	cow_disk_make(&d, cow_disk_fast_parent(), sizeof(disk));
 	for (unsigned round = 0; round < 60; round++) {
 		pid_t pid = fork();
 		int status;

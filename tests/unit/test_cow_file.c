@@ -46,7 +46,7 @@ static int setup(void **state)
 static int setup_tmpfs(void **state)
 {
 	(void)state;
-	return setup_in(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	return setup_in(cow_disk_fast_parent());
 }
 
 static int teardown(void **state)
